@@ -1,0 +1,1 @@
+"""Errors of the REST API as application/problem+json."""

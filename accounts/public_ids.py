@@ -1,0 +1,32 @@
+"""Identifiers that leave the house: a prefix that says what it is and 96 random bits; never a serial number."""
+
+import secrets
+
+# No vowels and nothing that reads like another character: ids are read aloud and never spell a word.
+ALPHABET = "23456789bcdfghjkmnpqrstvwxz"
+LENGTH = 20
+
+
+def new_public_id(prefix: str) -> str:
+    """`org_7k2m…`: the prefix, an underscore and 20 characters."""
+    return f"{prefix}_" + "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))
+
+
+def organisation_id() -> str:
+    return new_public_id("org")
+
+
+def project_id() -> str:
+    return new_public_id("proj")
+
+
+def api_key_id() -> str:
+    return new_public_id("key")
+
+
+def token_id() -> str:
+    return new_public_id("tok")
+
+
+def invitation_id() -> str:
+    return new_public_id("invite")

@@ -1,0 +1,24 @@
+from billing.models.invoices import Invoice, InvoiceCounter, InvoiceLine
+from billing.models.payers import BillingDetails
+from billing.models.plans import ComponentKind, Plan, PlanVersion, PriceComponent
+from billing.models.price_book import Price, PriceKind
+from billing.models.stripe_mirror import StripeCustomer, StripeEvent, StripeInvoice
+from billing.models.subscriptions import Subscription, SubscriptionPhase
+
+__all__ = [
+    "BillingDetails",
+    "ComponentKind",
+    "Invoice",
+    "InvoiceCounter",
+    "InvoiceLine",
+    "Plan",
+    "PlanVersion",
+    "Price",
+    "PriceComponent",
+    "PriceKind",
+    "StripeCustomer",
+    "StripeEvent",
+    "StripeInvoice",
+    "Subscription",
+    "SubscriptionPhase",
+]

@@ -1,0 +1,123 @@
+"""Plans, their versions and the price components of a version. A published version never changes."""
+
+from decimal import Decimal
+from typing import Self
+
+from django.contrib.postgres.fields import ArrayField
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models
+from django.utils import timezone
+
+from accounts.public_ids import new_public_id
+from billing.periods import Cadence
+from metering.models import Meter
+
+
+def plan_id() -> str:
+    return new_public_id("plan")
+
+
+class PlanRows(models.QuerySet["Plan"]):
+    def on_offer(self) -> Self:
+        """Plans that customers may choose themselves."""
+        return self.filter(is_public=True, archived_at=None, versions__published_at__isnull=False).distinct()
+
+
+class Plan(models.Model):
+    public_id = models.CharField(max_length=32, unique=True, default=plan_id, editable=False)
+    # Stands in commands and addresses: pay-as-you-go.
+    key = models.SlugField(max_length=63, unique=True)
+    name = models.CharField(max_length=120)
+    # One sentence for the pricing page.
+    description = models.CharField(max_length=300, blank=True)
+    is_public = models.BooleanField(default=False)
+    position = models.PositiveSmallIntegerField(default=100)
+    archived_at = models.DateTimeField(null=True, blank=True)
+
+    objects = PlanRows.as_manager()
+
+    class Meta:
+        ordering = ["position", "name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def current_version(self) -> "PlanVersion | None":
+        """The newest published version; None while the plan is only a draft."""
+        return self.versions.filter(published_at__isnull=False).order_by("-number").first()
+
+
+class PlanVersion(models.Model):
+    plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="versions")
+    number = models.PositiveIntegerField()
+    currency = models.CharField(max_length=3)
+    cadence = models.CharField(max_length=8, choices=[(cadence.value, cadence.value) for cadence in Cadence])
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    # Null: a draft, which may still change. From then on the database refuses any change.
+    published_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["plan", "-number"]
+        constraints = [models.UniqueConstraint(fields=["plan", "number"], name="plan_version_number_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.plan.name} v{self.number}"
+
+
+class ComponentKind(models.TextChoices):
+    FLAT_FEE = "flat_fee", "Flat fee per period"
+    PER_UNIT = "per_unit", "Per unit"
+    GRADUATED = "graduated", "Graduated tiers"
+    RATE_CARD = "rate_card", "Price book by model"
+
+
+class PriceComponent(models.Model):
+    """One part of what a plan charges. `billing.rating` has a value class per kind and says how each is computed."""
+
+    plan_version = models.ForeignKey(PlanVersion, on_delete=models.PROTECT, related_name="components")
+    # Components are tried in this order; the first that matches a reading prices it.
+    position = models.PositiveSmallIntegerField()
+    kind = models.CharField(max_length=16, choices=ComponentKind)
+    label = models.CharField(max_length=120)
+    # flat_fee: the amount per period, in the currency's major unit.
+    amount = models.DecimalField(max_digits=20, decimal_places=6, null=True, blank=True)
+    # flat_fee: True charges the coming period, False the one that ended.
+    in_advance = models.BooleanField(default=False)
+    # per_unit and graduated: the one meter. rate_card: null, see `meters`.
+    meter = models.ForeignKey(Meter, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    # rate_card: keys of the meters it prices; empty means every meter that is not part of another.
+    meters = ArrayField(models.CharField(max_length=63), default=list, blank=True)
+    # per_unit and graduated: only these models; empty means all.
+    only_models = ArrayField(models.CharField(max_length=200), default=list, blank=True)
+    # per_unit: the price of `scale` units.
+    unit_price = models.DecimalField(max_digits=30, decimal_places=12, null=True, blank=True)
+    scale = models.DecimalField(max_digits=18, decimal_places=6, default=Decimal(1_000_000))
+    # Units per period and meter that cost nothing, decimals as text: {"input_tokens": "1000000"}.
+    included = models.JSONField(default=dict, blank=True, encoder=DjangoJSONEncoder)
+    # graduated: [{"up_to": "1000000", "unit_price": "0.15", "flat": "0"}, …, {"up_to": null, …}], decimals as text.
+    tiers = models.JSONField(default=list, blank=True, encoder=DjangoJSONEncoder)
+    # rate_card: times the list price; 0.9 is ten percent off.
+    multiplier = models.DecimalField(max_digits=12, decimal_places=6, default=Decimal(1))
+
+    class Meta:
+        ordering = ["plan_version", "position"]
+        constraints = [
+            models.UniqueConstraint(fields=["plan_version", "position"], name="price_component_position_unique"),
+            models.CheckConstraint(condition=models.Q(scale__gt=0), name="price_component_scale_positive"),
+            models.CheckConstraint(
+                condition=~models.Q(kind=ComponentKind.FLAT_FEE) | models.Q(amount__isnull=False),
+                name="price_component_flat_fee_has_amount",
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(kind=ComponentKind.PER_UNIT)
+                | models.Q(meter__isnull=False, unit_price__isnull=False),
+                name="price_component_per_unit_complete",
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(kind=ComponentKind.GRADUATED) | models.Q(meter__isnull=False),
+                name="price_component_graduated_has_meter",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.label

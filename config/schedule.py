@@ -1,0 +1,26 @@
+"""What beat starts and when. Every task here is a sweep: it finds what a lost message left behind.
+
+Running one twice, late or on two beats at once is harmless; the rows are the queue.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from celery.schedules import crontab
+
+SCHEDULE: dict[str, dict[str, Any]] = {
+    # Totals follow events within seconds even if every message is lost.
+    "fold pending batches": {"task": "metering.tasks.fold_pending_batches", "schedule": timedelta(seconds=2)},
+    # Partitions are made months ahead; hourly, so that a day without beat does no harm.
+    "create event partitions": {"task": "metering.tasks.create_event_partitions", "schedule": timedelta(hours=1)},
+    # At night, when there is least to disturb: totals recomputed from events.
+    "compare totals with events": {"task": "metering.tasks.compare_totals", "schedule": crontab(hour=3, minute=20)},
+    # Periods end at any quarter hour, since anchors do.
+    "close ended periods": {"task": "billing.tasks.close_ended_periods", "schedule": timedelta(minutes=5)},
+    # Finalised invoices that are not at Stripe yet.
+    "push finalised invoices": {"task": "billing.tasks.push_finalised_invoices", "schedule": timedelta(seconds=30)},
+    # Webhooks that were stored and not applied.
+    "apply stripe events": {"task": "billing.tasks.apply_stripe_events", "schedule": timedelta(seconds=30)},
+    # Webhooks that were never delivered.
+    "fetch missed stripe events": {"task": "billing.tasks.fetch_missed_stripe_events", "schedule": timedelta(hours=1)},
+}

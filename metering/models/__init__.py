@@ -1,0 +1,14 @@
+from metering.models.events import Event, IngestBatch, RejectedEvent
+from metering.models.meters import Aggregation, Meter
+from metering.models.usage import Series, UsageDay, UsageInterval
+
+__all__ = [
+    "Aggregation",
+    "Event",
+    "IngestBatch",
+    "Meter",
+    "RejectedEvent",
+    "Series",
+    "UsageDay",
+    "UsageInterval",
+]

@@ -1,0 +1,77 @@
+"""Totals: series (a set of dimensions, stored once), their values per quarter hour and per day.
+
+Written only by `metering.aggregation`. They are projections of events and can be rebuilt from them to the last digit.
+"""
+
+from django.contrib.postgres.indexes import GinIndex
+from django.db import models
+
+from accounts.models import Organisation
+from metering.models.meters import Meter
+
+
+class Series(models.Model):
+    """One meter for one set of dimensions. Its id is a digest of them, so that every worker arrives at the same one."""
+
+    pk = models.CompositePrimaryKey("organisation_id", "id")
+    organisation = models.ForeignKey(
+        Organisation, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    )
+    # MD5 of meter, project, API key, model and labels.
+    id = models.UUIDField()
+    meter = models.ForeignKey(Meter, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+")
+    project_id = models.BigIntegerField()
+    # Null: events that named the organisation only.
+    api_key_id = models.BigIntegerField(null=True)
+    # Empty: events without a model, or a meter without that dimension.
+    model = models.TextField(blank=True)
+    # The meter's other dimensions as text: {"service_tier": "batch"}.
+    labels = models.JSONField(default=dict)
+
+    class Meta:
+        db_table = "series"
+        verbose_name_plural = "series"
+        indexes = [GinIndex(fields=["labels"], name="series_labels", opclasses=["jsonb_path_ops"])]
+
+    def __str__(self) -> str:
+        return f"{self.meter_id} {self.model}"
+
+
+class UsageInterval(models.Model):
+    """A series in one quarter hour of UTC: every zone's midnight and every tariff window falls on one."""
+
+    pk = models.CompositePrimaryKey("organisation_id", "series_id", "starts_at")
+    organisation = models.ForeignKey(
+        Organisation, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    )
+    series_id = models.UUIDField()
+    starts_at = models.DateTimeField()
+    # In the meter's unit, exact.
+    value = models.DecimalField(max_digits=None, decimal_places=None)
+    # Events that went into the value.
+    count = models.BigIntegerField()
+
+    class Meta:
+        db_table = "usage_interval"
+
+    def __str__(self) -> str:
+        return f"{self.series_id} {self.starts_at:%Y-%m-%d %H:%M}"
+
+
+class UsageDay(models.Model):
+    """A series on one day of the organisation's zone, for long ranges."""
+
+    pk = models.CompositePrimaryKey("organisation_id", "series_id", "day")
+    organisation = models.ForeignKey(
+        Organisation, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    )
+    series_id = models.UUIDField()
+    day = models.DateField()
+    value = models.DecimalField(max_digits=None, decimal_places=None)
+    count = models.BigIntegerField()
+
+    class Meta:
+        db_table = "usage_day"
+
+    def __str__(self) -> str:
+        return f"{self.series_id} {self.day}"
