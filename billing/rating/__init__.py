@@ -1,0 +1,44 @@
+"""Rating: metered readings × price components → the lines of a bill, as a pure function.
+
+`rate()` is the only place where usage becomes money; the live page, the forecast, the invoice and the tariff
+comparison all call it. Amounts stay exact; only `Rating.apportioned()` rounds, once. The result depends neither on the
+order of the readings nor on how finely the usage is cut into them. Usage without a price is reported, never zero and
+never dropped.
+Reads no clock, no settings and no database, and knows nothing of tax, credits or proration.
+
+One module per price model; a new one subclasses `Component` and is exported here.
+"""
+
+from billing.rating.component import Component, Terms
+from billing.rating.engine import DuplicateComponent, PriceBookCurrencyDiffers, rate
+from billing.rating.flat_fee import FlatFee
+from billing.rating.graduated import Graduated, InvalidTiers, Tier
+from billing.rating.lines import Line, Rating, Step
+from billing.rating.per_unit import PerUnit
+from billing.rating.price_book import DuplicatePriceRow, PriceBook, PriceRow, PriceSpan
+from billing.rating.rate_card import RateCard, ReadingStraddlesPrice
+from billing.rating.readings import Reading, ReadingOutsidePeriod
+
+__all__ = [
+    "Component",
+    "DuplicateComponent",
+    "DuplicatePriceRow",
+    "FlatFee",
+    "Graduated",
+    "InvalidTiers",
+    "Line",
+    "PerUnit",
+    "PriceBook",
+    "PriceBookCurrencyDiffers",
+    "PriceRow",
+    "PriceSpan",
+    "RateCard",
+    "Rating",
+    "Reading",
+    "ReadingOutsidePeriod",
+    "ReadingStraddlesPrice",
+    "Step",
+    "Terms",
+    "Tier",
+    "rate",
+]

@@ -1,0 +1,75 @@
+"""What every price component is: something that says which readings it covers and turns them into lines."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import ClassVar
+
+from billing.money import EXACT, ZERO, exact_sum, plain, require_not_negative, require_positive
+from billing.periods import Period
+from billing.rating.lines import Line
+from billing.rating.price_book import PriceBook
+from billing.rating.readings import Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What holds for all components of one bill."""
+
+    period: Period
+    fee_period: Period | None  # what fees in advance are charged for; None when no period follows
+    currency: str
+    prices: PriceBook
+
+
+@dataclass(frozen=True, slots=True)
+class Priced:
+    lines: tuple[Line, ...]
+    unpriced: tuple[Reading, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component(ABC):
+    kind: ClassVar[str]
+
+    id: str
+    label: str
+
+    @abstractmethod
+    def covers(self, reading: Reading) -> bool: ...
+
+    @abstractmethod
+    def price(self, readings: Sequence[Reading], terms: Terms) -> Priced:
+        """The lines for the readings, all of which this component covers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeterComponent(Component):
+    """A component that prices all usage of one meter in the period as one quantity."""
+
+    meter: str
+    scale: Decimal = Decimal(1)  # units that a unit price buys
+    included: Decimal = ZERO  # units per period, over all its models
+    models: tuple[str, ...] = ()  # empty: all models
+
+    def __post_init__(self) -> None:
+        require_positive(self.scale, "scale")
+        require_not_negative(self.included, "included allowance")
+
+    def covers(self, reading: Reading) -> bool:
+        return reading.meter == self.meter and (not self.models or reading.model in self.models)
+
+    def price(self, readings: Sequence[Reading], terms: Terms) -> Priced:
+        quantity = plain(exact_sum(reading.quantity for reading in readings))
+        return Priced((self.line_for(quantity, terms),)) if quantity else Priced(())
+
+    @abstractmethod
+    def line_for(self, quantity: Decimal, terms: Terms) -> Line: ...
+
+
+def apply_allowance(quantity: Decimal, allowance: Decimal) -> tuple[Decimal, Decimal]:
+    """(included, billable): how much the allowance covers, never more than either and nothing of a correction below
+    zero, and what is left to price."""
+    included = plain(max(ZERO, min(quantity, allowance)))
+    return included, plain(EXACT.subtract(quantity, included))

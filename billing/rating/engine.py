@@ -1,0 +1,75 @@
+"""The pure function itself: hands every reading to the first component that covers it and gathers the lines."""
+
+from collections.abc import Iterable, Sequence
+
+from billing.money import currency_named, exact_sum, plain
+from billing.periods import Period
+from billing.rating.component import Component, Terms
+from billing.rating.lines import Rating
+from billing.rating.price_book import PriceBook
+from billing.rating.readings import Reading, ReadingOutsidePeriod
+
+
+class DuplicateComponent(ValueError):
+    code = "duplicate_component"
+
+    def __init__(self) -> None:
+        super().__init__("Two components of a plan share one id.")
+
+
+class PriceBookCurrencyDiffers(ValueError):
+    code = "price_book_currency_differs"
+
+    def __init__(self, prices: PriceBook, currency: str) -> None:
+        super().__init__(f"A price book in {prices.currency} cannot price a bill in {currency}.")
+
+
+def rate(
+    readings: Iterable[Reading],
+    *,
+    components: Sequence[Component],
+    prices: PriceBook,
+    period: Period,
+    fee_period: Period | None,
+    currency: str,
+) -> Rating:
+    """The exact lines for the readings of one period, in the order of the components.
+
+    `fee_period` is what flat fees in advance are charged for, as a rule the period after this one; None when none
+    follows, and then no such fee is charged. Raises ReadingOutsidePeriod, ReadingStraddlesPrice, DuplicateComponent,
+    PriceBookCurrencyDiffers and UnknownCurrency.
+    """
+    currency_named(currency)
+    if prices.currency != currency:
+        raise PriceBookCurrencyDiffers(prices, currency)
+    if len({component.id for component in components}) < len(components):
+        raise DuplicateComponent
+    terms = Terms(period, fee_period, currency, prices)
+    shares, uncovered = _distribute(readings, components, period)
+    priced = [component.price(share, terms) for component, share in zip(components, shares, strict=True)]
+    lines = tuple(line for part in priced for line in part.lines)
+    return Rating(
+        lines=lines,
+        unpriced=_ordered(reading for part in priced for reading in part.unpriced),
+        uncovered=_ordered(uncovered),
+        currency=currency,
+        total_exact=plain(exact_sum(line.amount for line in lines)),
+    )
+
+
+def _distribute(
+    readings: Iterable[Reading], components: Sequence[Component], period: Period
+) -> tuple[list[list[Reading]], list[Reading]]:
+    shares: list[list[Reading]] = [[] for _ in components]
+    uncovered: list[Reading] = []
+    for reading in readings:
+        if reading.start < period.start or reading.end > period.end:
+            raise ReadingOutsidePeriod(reading, period)
+        if reading.quantity:
+            takers = (share for component, share in zip(components, shares, strict=True) if component.covers(reading))
+            next(takers, uncovered).append(reading)
+    return shares, uncovered
+
+
+def _ordered(readings: Iterable[Reading]) -> tuple[Reading, ...]:
+    return tuple(sorted(readings, key=lambda reading: (reading.start, reading.meter, reading.model, reading.end)))

@@ -1,0 +1,55 @@
+"""What rating returns: lines with exact amounts and the arithmetic behind each in words, and what has no price."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from billing.money import apportion
+from billing.periods import Period
+from billing.rating.readings import Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One tier's part of a line: amount = units × unit_price ÷ scale + flat."""
+
+    units: Decimal
+    unit_price: Decimal
+    scale: Decimal
+    flat: Decimal
+    amount: Decimal  # exact
+    explanation: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One line of a bill. billable = quantity - included; amount = billable × unit_price ÷ scale, or Σ steps."""
+
+    key: str  # stable: the same component, meter, model and price row give the same key each time the period is rated
+    component_id: str
+    kind: str  # the component's kind: flat_fee, per_unit, graduated or rate_card
+    meter: str  # '' for a flat fee
+    model: str  # '' when not priced by model
+    description: str
+    quantity: Decimal  # units used
+    included: Decimal  # of these, covered by the allowance
+    billable: Decimal
+    unit_price: Decimal | None  # None when tiers decide: see steps
+    scale: Decimal  # units that unit_price buys
+    amount: Decimal  # exact, in the currency's major unit
+    price_row_ids: tuple[str, ...]  # the price book rows applied
+    period: Period  # when it was used, or what the fee is for; for a price book row the part of the period it held
+    explanation: str  # one sentence that can be checked by hand
+    steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    lines: tuple[Line, ...]
+    unpriced: tuple[Reading, ...]  # a rate card covers them, but no price book row is in force
+    uncovered: tuple[Reading, ...]  # no component covers them
+    currency: str
+    total_exact: Decimal
+
+    def apportioned(self) -> tuple[int, list[int]]:
+        """The total and each line's share in minor units, adding up exactly."""
+        return apportion([line.amount for line in self.lines], self.currency)

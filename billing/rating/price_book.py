@@ -1,0 +1,120 @@
+"""The price book as rating sees it: which row prices a meter and model at an instant, and where prices change.
+
+Indexes rows of one currency once and answers any number of questions. An exact model beats the row for any model ('');
+of several rows in force the one with the latest valid_from wins, and of those the one given last, so that callers pass
+rows in the order they became known. Does not load rows and does not choose between customer prices and provider costs.
+"""
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from heapq import heappop, heappush
+
+from billing.money import currency_named, require_decimal, require_positive
+from billing.periods import EmptyPeriod, Period, in_utc
+
+
+class DuplicatePriceRow(ValueError):
+    code = "duplicate_price_row"
+
+    def __init__(self, row_id: str) -> None:
+        super().__init__(f"The price {row_id!r} is given more than once.")
+
+
+@dataclass(frozen=True, slots=True)
+class PriceRow:
+    id: str
+    meter: str
+    model: str  # '' prices any model that has no row of its own
+    amount: Decimal  # in the currency's major unit, for `scale` units
+    scale: Decimal  # units the amount buys, for example 1,000,000
+    valid_from: datetime
+    valid_until: datetime | None  # None: until further notice
+    currency: str
+
+    def __post_init__(self) -> None:
+        currency_named(self.currency)
+        require_decimal(self.amount, "price")
+        require_positive(self.scale, "scale")
+        object.__setattr__(self, "valid_from", in_utc(self.valid_from))
+        if self.valid_until is not None:
+            object.__setattr__(self, "valid_until", in_utc(self.valid_until))
+            if self.valid_from >= self.valid_until:
+                raise EmptyPeriod(self.valid_from, self.valid_until)
+
+
+@dataclass(frozen=True, slots=True)
+class PriceSpan:
+    """A stretch of time, as long as possible, in which one row, or none, prices a meter and model."""
+
+    row: PriceRow | None
+    start: datetime | None  # None: since ever
+    end: datetime | None  # None: until further notice
+
+
+class PriceBook:
+    """Rows in other currencies are left out: they price nothing here."""
+
+    def __init__(self, rows: Iterable[PriceRow], *, currency: str) -> None:
+        self.currency = currency_named(currency).code
+        self._rows: dict[tuple[str, str], list[PriceRow]] = defaultdict(list)
+        self._spans: dict[tuple[str, str], tuple[list[datetime], list[PriceSpan]]] = {}
+        self._changes: set[datetime] = set()
+        ids: set[str] = set()
+        for row in rows:
+            if row.id in ids:
+                raise DuplicatePriceRow(row.id)
+            ids.add(row.id)
+            if row.currency == currency:
+                self._rows[row.meter, row.model].append(row)
+                self._changes.update(instant for instant in (row.valid_from, row.valid_until) if instant is not None)
+
+    def price(self, meter: str, *, model: str, instant: datetime) -> PriceRow | None:
+        """The row in force; None when there is no price."""
+        return self.span(meter, model=model, instant=instant).row
+
+    def span(self, meter: str, *, model: str, instant: datetime) -> PriceSpan:
+        """The row in force, or None, and how long before and after the instant that holds."""
+        if (meter, model) not in self._spans:
+            self._spans[meter, model] = self._spans_of(meter, model)
+        starts, spans = self._spans[meter, model]
+        return spans[bisect_right(starts, instant)]
+
+    def boundaries(self, period: Period) -> list[datetime]:
+        """The instants strictly inside the period at which any row begins or ends, in order: where to cut readings."""
+        return sorted(instant for instant in self._changes if period.start < instant < period.end)
+
+    def _spans_of(self, meter: str, model: str) -> tuple[list[datetime], list[PriceSpan]]:
+        """All spans, and the starts of all but the first, which has none."""
+        rows = [*self._rows.get((meter, ""), []), *(self._rows.get((meter, model), []) if model else [])]
+        starts: list[datetime] = []
+        spans = [PriceSpan(None, None, None)]
+        for start, row in _rows_in_force(rows):
+            if row is not spans[-1].row:
+                spans[-1] = PriceSpan(spans[-1].row, spans[-1].start, start)
+                spans.append(PriceSpan(row, start, None))
+                starts.append(start)
+        return starts, spans
+
+
+def _rows_in_force(rows: list[PriceRow]) -> list[tuple[datetime, PriceRow | None]]:
+    """Each instant at which a row begins or ends, with the row that wins from there on."""
+    by_start = sorted(rows, key=lambda row: row.valid_from)
+    begun = 0
+    winners: list[tuple[bool, int]] = []  # heap of the rows begun, best first: whether for any model, minus its place
+    in_force = []
+    for instant in sorted({moment for row in rows for moment in (row.valid_from, row.valid_until) if moment}):
+        while begun < len(by_start) and by_start[begun].valid_from <= instant:
+            heappush(winners, (not by_start[begun].model, -begun))
+            begun += 1
+        while winners and _has_ended(by_start[-winners[0][1]], instant):
+            heappop(winners)
+        in_force.append((instant, by_start[-winners[0][1]] if winners else None))
+    return in_force
+
+
+def _has_ended(row: PriceRow, instant: datetime) -> bool:
+    return row.valid_until is not None and row.valid_until <= instant
