@@ -75,6 +75,12 @@ _SYMBOLS = {
     "USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "INR": "₹", "KRW": "₩", "BRL": "R$", "AUD": "A$", "CAD": "CA$",
     "NZD": "NZ$", "HKD": "HK$", "MXN": "MX$", "ILS": "₪", "VND": "₫",
 }  # fmt: skip
+# Stripe's minimum charge amounts (docs.stripe.com/currencies), in minor units.
+_MINIMUM_CHARGES = {
+    "USD": 50, "AED": 200, "AUD": 50, "BRL": 50, "CAD": 50, "CHF": 50, "CZK": 1500, "DKK": 250, "EUR": 50, "GBP": 30,
+    "HKD": 400, "HUF": 17500, "INR": 50, "JPY": 50, "MXN": 1000, "MYR": 200, "NOK": 300, "NZD": 50, "PLN": 200,
+    "RON": 200, "SEK": 300, "SGD": 50, "THB": 1000,
+}  # fmt: skip
 
 
 def _currencies() -> dict[str, Currency]:
@@ -168,6 +174,12 @@ def apportion(amounts: Sequence[Decimal], currency: str) -> tuple[int, list[int]
     for index in by_remainder[: sign * total - sum(shares)]:
         shares[index] += 1
     return total * rule.step, [sign * share * rule.step for share in shares]
+
+
+def minimum_charge(currency: str) -> int:
+    """The least that Stripe charges, in minor units: a smaller total is to be carried over. Where Stripe names no
+    figure for the currency itself, the smallest amount above zero."""
+    return _MINIMUM_CHARGES.get(currency) or currency_named(currency).step
 
 
 def minor_to_decimal(minor: int, currency: str) -> Decimal:

@@ -1,8 +1,8 @@
 """Billing periods: where each month or year of a subscription begins and ends.
 
 Every boundary is computed from the anchor (its local day and time of day, n months on), never from the boundary
-before, so a 31st comes back after February and lateness never accumulates. Periods are half-open, in UTC, and follow one
-another without gap or overlap. Reads no clock and knows no subscription.
+before, so a 31st comes back after February and lateness never accumulates. Periods are half-open, in UTC, on quarter
+hours, and follow one another without gap or overlap. Reads no clock and knows no subscription.
 
 A schedule has one time zone. To move to another zone, end at a boundary of the old schedule and use that boundary as
 the anchor of the new one.
@@ -90,8 +90,8 @@ def period_boundary(anchor: datetime, *, number: int, zone: ZoneInfo, cadence: C
     """Where period `number` starts, in UTC: the anchor's wall-clock day and time in the zone, that many months or years
     later. Period 0 starts at the anchor itself; numbers may be negative.
 
-    The day is clamped to the month's length. A time skipped by the clock becomes the first instant after the gap, a
-    time that occurs twice its first occurrence. Raises AnchorOffQuarterHour and NaiveInstant.
+    The day is clamped to the month's length. A time skipped by the clock becomes the first quarter hour after the gap,
+    a time that occurs twice its first occurrence. Raises AnchorOffQuarterHour and NaiveInstant.
     """
     anchor = in_utc(anchor)
     if quarter_hour_floor(anchor) != anchor:
@@ -158,14 +158,15 @@ def _from_wall_clock(wall: datetime, zone: ZoneInfo) -> datetime:
     if _wall_clock(instant, zone) == wall:
         return instant
     # The clock skipped this time: fold 0 read it with the offset before the gap and so lies after it, fold 1 before it.
-    return _first_instant_after_gap(wall.replace(tzinfo=zone, fold=1).astimezone(UTC), instant, zone)
+    return _first_quarter_hour_after_gap(wall.replace(tzinfo=zone, fold=1).astimezone(UTC), instant, zone)
 
 
-def _first_instant_after_gap(before: datetime, after: datetime, zone: ZoneInfo) -> datetime:
-    """The second at which the zone's offset changes between the two instants, by bisection."""
+def _first_quarter_hour_after_gap(before: datetime, after: datetime, zone: ZoneInfo) -> datetime:
+    """The first quarter hour with the zone's new offset, by bisection between two quarter hours. The change itself need
+    not be on one: Antarctica/Casey put its clock forward at 00:01."""
     offset_after = after.astimezone(zone).utcoffset()
-    while after - before > timedelta(seconds=1):
-        middle = before + timedelta(seconds=(after - before) // timedelta(seconds=2))
+    while after - before > QUARTER_HOUR:
+        middle = before + (after - before) // (2 * QUARTER_HOUR) * QUARTER_HOUR
         if middle.astimezone(zone).utcoffset() == offset_after:
             after = middle
         else:
