@@ -15,6 +15,9 @@ class StripeCustomer(models.Model):
     currency = models.CharField(max_length=3)
     # Raised by a person when Stripe's customer was deleted and a new one is wanted; part of the idempotency key.
     generation = models.PositiveSmallIntegerField(default=1)
+    # What it is made with, written before the first call and never after: a retry must send the same.
+    name = models.CharField(max_length=200, default="")
+    email = models.EmailField(max_length=254, default="")
     # Null until Stripe answered.
     stripe_id = models.CharField(max_length=255, null=True, blank=True, unique=True)
     # True once a push found the customer deleted at Stripe: pushing stops until a person decides.

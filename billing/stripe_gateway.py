@@ -1,0 +1,337 @@
+"""Stripe, as far as Kilotoken uses it: one function per call, values of our own out, errors of our own raised.
+
+The only module that imports `stripe`. It holds no rule and no state: what is called when, and what is remembered,
+is `billing.stripe_sync`. Amounts are whole minor units; a unit price is never sent.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+import stripe
+from django.conf import settings
+
+# Stripe takes this many lines in one call, and this many on one invoice.
+LINES_PER_CALL = 100
+MOST_LINES = 250
+# Well under the tasks' time limit: a worker must not hang on one call.
+TIMEOUT_SECONDS = 20
+# Writes ids to the home folder and reports timings to Stripe: neither is wanted on a server.
+stripe.enable_telemetry = False
+
+
+class StripeFailure(Exception):
+    """A call did not succeed. `str()` is fit for the operator; it never holds a secret."""
+
+
+class TemporaryFailure(StripeFailure):
+    """The network, a rate limit or Stripe itself: the same call may succeed later."""
+
+
+class Refused(StripeFailure):
+    """Stripe understood and said no; trying again changes nothing until a person acts."""
+
+    def __init__(self, message: str, *, code: str = "", param: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.param = param
+
+    @property
+    def is_missing_customer(self) -> bool:
+        return self.code == "resource_missing" and self.param == "customer"
+
+
+class BadSignature(StripeFailure):
+    """A webhook that none of the configured secrets signed."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteInvoice:
+    """An invoice as Stripe knows it. Amounts in minor units, `currency` in capitals."""
+
+    id: str
+    status: str
+    currency: str
+    total: int
+    amount_paid: int
+    amount_due: int
+    hosted_url: str
+    metadata: Mapping[str, str]
+    has_discounts: bool
+    # Null until paid.
+    paid_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteLine:
+    """One line to be added: `key` finds it again, `amount` in minor units."""
+
+    key: str
+    amount: int
+    description: str
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteEvent:
+    """What a webhook or the list of events tells; the object itself is retrieved afresh."""
+
+    id: str
+    type: str
+    created_at: datetime
+    object_id: str
+    is_live: bool
+    payload: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class NewCustomer:
+    """What a customer is made with. `organisation` is our public id, kept in Stripe's metadata."""
+
+    organisation: str
+    name: str
+    email: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewInvoice:
+    """What a draft is made with; all of it from the frozen invoice, so that a retry sends the same."""
+
+    customer: str
+    number: str
+    currency: str
+    days_until_due: int
+    description: str
+    digest: str
+
+
+def is_configured() -> bool:
+    """False without a secret key: everything works except collection."""
+    return bool(settings.STRIPE_SECRET_KEY)
+
+
+def expects_live_events() -> bool:
+    return str(settings.STRIPE_SECRET_KEY).startswith(("sk_live", "rk_live"))
+
+
+# --- Customers --------------------------------------------------------------------------------------------------------
+
+
+def find_customer(customer: NewCustomer) -> str | None:
+    """The id of the customer made for an organisation, by e-mail and metadata. Lists are consistent; searches lag."""
+    with _translated():
+        found = _client().v1.customers.list({"email": customer.email, "limit": 100})
+        for candidate in found.auto_paging_iter():
+            if _metadata(candidate).get("kilotoken_organisation") == customer.organisation:
+                return candidate.id
+    return None
+
+
+def create_customer(customer: NewCustomer, *, key: str) -> str:
+    with _translated():
+        made = _client().v1.customers.create(
+            {
+                "name": customer.name,
+                "email": customer.email,
+                "metadata": {"kilotoken_organisation": customer.organisation},
+            },
+            {"idempotency_key": key},
+        )
+    return made.id
+
+
+# --- Invoices ---------------------------------------------------------------------------------------------------------
+
+
+def find_invoice(customer: str, *, number: str, since: datetime) -> RemoteInvoice | None:
+    """The newest invoice of a customer that carries our number and is not void, created since an instant."""
+    with _translated():
+        found = _client().v1.invoices.list(
+            {"customer": customer, "created": {"gte": int(since.timestamp())}, "limit": 100}
+        )
+        for candidate in found.auto_paging_iter():
+            if _metadata(candidate).get("kilotoken_invoice") == number and candidate.status != "void":
+                return _remote_invoice(candidate)
+    return None
+
+
+def retrieve_invoice(stripe_id: str) -> RemoteInvoice:
+    with _translated():
+        return _remote_invoice(_client().v1.invoices.retrieve(stripe_id))
+
+
+def create_invoice(invoice: NewInvoice, *, key: str) -> RemoteInvoice:
+    """A draft that Stripe leaves alone until it is reconciled: no automatic step, no foreign item, no discount."""
+    with _translated():
+        made = _client().v1.invoices.create(
+            {
+                "customer": invoice.customer,
+                "currency": invoice.currency.lower(),
+                "collection_method": "send_invoice",
+                "days_until_due": invoice.days_until_due,
+                "auto_advance": False,
+                "pending_invoice_items_behavior": "exclude",
+                "discounts": "",
+                "number": invoice.number,
+                "description": invoice.description,
+                "metadata": {"kilotoken_invoice": invoice.number, "kilotoken_digest": invoice.digest},
+            },
+            {"idempotency_key": key},
+        )
+    return _remote_invoice(made)
+
+
+def list_lines(stripe_id: str) -> dict[str, int]:
+    """Amounts by our line key; a line that is not ours appears under Stripe's own id."""
+    with _translated():
+        lines = _client().v1.invoices.line_items.list(stripe_id, {"limit": 100})
+        return {_metadata(line).get("kilotoken_line", line.id): line.amount for line in lines.auto_paging_iter()}
+
+
+def add_lines(stripe_id: str, lines: Sequence[RemoteLine], *, key: str) -> None:
+    """Add at most LINES_PER_CALL lines: all of them or none."""
+    with _translated():
+        _client().v1.invoices.add_lines(
+            stripe_id,
+            {
+                "lines": [
+                    {
+                        "amount": line.amount,
+                        "description": line.description,
+                        "period": {"start": int(line.start.timestamp()), "end": int(line.end.timestamp())},
+                        "metadata": {"kilotoken_line": line.key},
+                    }
+                    for line in lines
+                ]
+            },
+            {"idempotency_key": key},
+        )
+
+
+def finalise_invoice(stripe_id: str, *, key: str) -> RemoteInvoice:
+    with _translated():
+        return _remote_invoice(
+            _client().v1.invoices.finalize_invoice(stripe_id, {"auto_advance": False}, {"idempotency_key": key})
+        )
+
+
+def send_invoice(stripe_id: str, *, key: str) -> RemoteInvoice:
+    """Stripe e-mails the customer a link to the hosted page."""
+    with _translated():
+        return _remote_invoice(_client().v1.invoices.send_invoice(stripe_id, {}, {"idempotency_key": key}))
+
+
+def delete_draft(stripe_id: str) -> None:
+    with _translated():
+        _client().v1.invoices.delete(stripe_id)
+
+
+def void_invoice(stripe_id: str, *, key: str) -> RemoteInvoice:
+    with _translated():
+        return _remote_invoice(_client().v1.invoices.void_invoice(stripe_id, {}, {"idempotency_key": key}))
+
+
+# --- Events -----------------------------------------------------------------------------------------------------------
+
+
+def read_webhook(body: bytes, signature: str | None) -> RemoteEvent:
+    """Check the signature over the bytes as they came. Several secrets are tried, so that they can be rotated."""
+    for secret in settings.STRIPE_WEBHOOK_SECRETS:
+        try:
+            return _remote_event(_client().construct_event(body, signature, secret))
+        except stripe.SignatureVerificationError:
+            continue
+        except ValueError as error:
+            raise BadSignature("The body is not an event.") from error
+    raise BadSignature("No configured secret signed this event.")
+
+
+def list_events(*, since: datetime, types: Sequence[str]) -> Iterator[RemoteEvent]:
+    """Events since an instant, newest first; Stripe keeps them for 30 days and takes at most 20 types."""
+    with _translated():
+        found = _client().v1.events.list(
+            {"created": {"gte": int(since.timestamp())}, "types": list(types), "limit": 100}
+        )
+        for event in found.auto_paging_iter():
+            yield _remote_event(event)
+
+
+# --- Inside -----------------------------------------------------------------------------------------------------------
+
+
+def _client() -> stripe.StripeClient:
+    return _client_for(settings.STRIPE_SECRET_KEY, settings.STRIPE_API_BASE)
+
+
+@cache
+def _client_for(secret_key: str, api_base: str) -> stripe.StripeClient:
+    return stripe.StripeClient(
+        secret_key or "not-configured",
+        stripe_version=stripe.api_version,
+        base_addresses={"api": api_base} if api_base else None,
+        max_network_retries=2,
+        http_client=stripe.RequestsClient(timeout=TIMEOUT_SECONDS),
+    )
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn the SDK's errors into ours. The SDK has already repeated what it may, but for rate limits."""
+    try:
+        yield
+    except (stripe.APIConnectionError, stripe.RateLimitError) as error:
+        raise TemporaryFailure(_sentence(error)) from error
+    except (stripe.InvalidRequestError, stripe.CardError) as error:
+        raise Refused(_sentence(error), code=error.code or "", param=error.param or "") from error
+    except stripe.IdempotencyError as error:
+        # Another worker is making this very call: it will have an answer shortly.
+        if error.http_status == 409:
+            raise TemporaryFailure(_sentence(error)) from error
+        raise Refused(_sentence(error), code="idempotency_error") from error
+    except (stripe.AuthenticationError, stripe.PermissionError) as error:
+        raise Refused(_sentence(error), code="not_permitted") from error
+    except stripe.APIError as error:
+        raise TemporaryFailure(_sentence(error)) from error
+
+
+def _sentence(error: stripe.StripeError) -> str:
+    return f"{type(error).__name__}: {error.user_message or error}"
+
+
+def _metadata(thing: Any) -> dict[str, str]:
+    metadata = getattr(thing, "metadata", None)
+    return metadata.to_dict() if metadata else {}
+
+
+def _remote_invoice(invoice: Any) -> RemoteInvoice:
+    transitions = getattr(invoice, "status_transitions", None)
+    paid_at = getattr(transitions, "paid_at", None)
+    return RemoteInvoice(
+        id=invoice.id,
+        status=invoice.status or "",
+        currency=invoice.currency.upper(),
+        total=invoice.total,
+        amount_paid=invoice.amount_paid,
+        amount_due=invoice.amount_due,
+        hosted_url=getattr(invoice, "hosted_invoice_url", None) or "",
+        metadata=_metadata(invoice),
+        has_discounts=bool(getattr(invoice, "discounts", None)),
+        paid_at=datetime.fromtimestamp(paid_at, UTC) if paid_at else None,
+    )
+
+
+def _remote_event(event: Any) -> RemoteEvent:
+    payload = event.to_dict()
+    about = payload.get("data", {}).get("object", {})
+    return RemoteEvent(
+        id=event.id,
+        type=event.type,
+        created_at=datetime.fromtimestamp(event.created, UTC),
+        object_id=str(about.get("id") or ""),
+        is_live=bool(event.livemode),
+        payload=payload,
+    )
