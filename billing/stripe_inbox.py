@@ -55,7 +55,7 @@ def store_event(event: stripe.RemoteEvent) -> bool:
 
 
 def apply_event(event_id: str, *, now: datetime) -> StripeEvent | None:
-    """Apply one stored event; None if it is handled already. Safe to run twice at once: the outcome is what Stripe says."""
+    """Apply one stored event; None if it is handled already. Safe to run twice at once."""
     event = StripeEvent.objects.filter(pk=event_id, handled_at=None).first()
     if event is None:
         return None
