@@ -1,12 +1,162 @@
-"""Who calls the REST API, and whether the token's scopes allow it."""
+"""Who calls the REST API, and whether the token's scopes allow it.
 
-from rest_framework.authentication import BaseAuthentication
+The token is looked up for every request: a revoked or expired one is refused at once. No secret is logged or repeated
+in an answer.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Q
+from django.http import Http404
+from django.utils import timezone
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+
+from accounts import credentials
+from accounts.models import AccessToken, Organisation, Scope, ServiceToken
+from accounts.problems import Problem
+
+# `last_used_at` is no finer than this, so that a busy token costs one write a minute.
+LAST_USED_PRECISION = timedelta(minutes=1)
+CHALLENGE = 'Bearer realm="kilotoken"'
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who presented a token. `organisation` is None for a service token: it must name one with each request."""
+
+    token: ServiceToken | AccessToken
+    organisation: Organisation | None
+    scopes: frozenset[str]
+
+    # What DRF and Django ask of a user.
+    is_authenticated = True
+    is_anonymous = False
+    is_active = True
+
+    @property
+    def label(self) -> str:
+        """How the audit log names the caller."""
+        kind = "service token" if isinstance(self.token, ServiceToken) else "access token"
+        return f"{kind} {self.token.name} ({self.token.public_id})"
 
 
 class TokenAuthentication(BaseAuthentication):
-    pass
+    """`Authorization: Bearer kt-service-…` or `kt-access-…`."""
+
+    def authenticate(self, request: Request) -> tuple[Caller, ServiceToken | AccessToken]:
+        token = _find_token(_bearer_secret(request))
+        now = timezone.now()
+        if token is None:
+            raise _refusal("unknown_token", "This token is not known here.")
+        if token.revoked_at is not None:
+            raise _refusal("token_revoked", "This token has been revoked.")
+        if not token.is_live(now):
+            raise _refusal("token_expired", "This token has expired.")
+        organisation = token.organisation if isinstance(token, AccessToken) else None
+        if organisation is not None and organisation.is_suspended:
+            raise Problem(403, "organisation_suspended", "This organisation is suspended.")
+        _touch_last_used(token, now)
+        return Caller(token, organisation, frozenset(token.scopes)), token
+
+    def authenticate_header(self, request: Request) -> str:
+        return CHALLENGE
 
 
 class HasScope(BasePermission):
-    pass
+    """The caller's token carries the scope that `view.required_scopes` names, as one Scope or one per method."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        wanted = view.required_scopes
+        if isinstance(wanted, dict):
+            wanted = wanted.get("GET" if request.method == "HEAD" else request.method)
+        if wanted is None:
+            return True  # no such method here: DRF answers 405 by itself
+        if wanted not in request.user.scopes:  # type: ignore[union-attr]
+            scope = Scope(wanted).value
+            raise Problem(403, "missing_scope", f"This token lacks the scope {scope}.", required_scope=scope)
+        return True
+
+
+def resolve_organisation(request: Request, param: str = "organisation") -> Organisation:
+    """The organisation that a request is about.
+
+    An access token's own, always: naming another is 404, as if it did not exist. A service token must name one, by
+    public id or slug, in the query or else in the body.
+    """
+    named = request.query_params.get(param) or _from_body(request, param)
+    own = request.user.organisation  # type: ignore[union-attr]
+    if own is not None:
+        if named and named not in (own.public_id, own.slug):
+            raise Http404
+        return own
+    if not named:
+        detail = f"A service token must say which organisation: add {param}=org_… or its slug."
+        raise Problem(400, "organisation_required", detail)
+    organisation = Organisation.objects.named(named).first()
+    if organisation is None:
+        raise Problem(404, "unknown_organisation", "There is no such organisation.")
+    return organisation
+
+
+def _bearer_secret(request: Request) -> str:
+    scheme, _, secret = get_authorization_header(request).decode("latin-1").partition(" ")
+    if not scheme:
+        raise _refusal("authentication_required", "Send your token as `Authorization: Bearer …`.")
+    if scheme.lower() != "bearer" or not secret.strip():
+        raise _refusal("authentication_malformed", "The Authorization header must read `Bearer` and your token.")
+    return secret.strip()
+
+
+def _find_token(secret: str) -> ServiceToken | AccessToken | None:
+    """The token whose secret this is, live or not; None when there is none."""
+    digest = credentials.digest_of(secret)
+    token: ServiceToken | AccessToken | None = None
+    if secret.startswith(credentials.SERVICE_TOKEN):
+        token = ServiceToken.objects.filter(digest=digest).first()
+    elif secret.startswith(credentials.ACCESS_TOKEN):
+        token = AccessToken.objects.select_related("organisation").filter(digest=digest).first()
+    if token is None or not credentials.same_digest(token.digest, digest):
+        return None
+    return token
+
+
+def _touch_last_used(token: ServiceToken | AccessToken, now: datetime) -> None:
+    """Note that a token was used, at most once a minute and with one conditional UPDATE."""
+    cutoff = now - LAST_USED_PRECISION
+    if token.last_used_at is not None and token.last_used_at > cutoff:
+        return
+    due = Q(last_used_at=None) | Q(last_used_at__lte=cutoff)
+    type(token).objects.filter(due, pk=token.pk).update(last_used_at=now)
+
+
+def _refusal(code: str, detail: str) -> Problem:
+    refusal = Problem(401, code, detail)
+    refusal.auth_header = CHALLENGE  # type: ignore[attr-defined]
+    return refusal
+
+
+def _from_body(request: Request, param: str) -> str:
+    if request.method in ("GET", "HEAD") or not isinstance(request.data, dict):
+        return ""
+    named = request.data.get(param, "")
+    return named if isinstance(named, str) else ""
+
+
+class TokenScheme(OpenApiAuthenticationExtension):
+    """How the OpenAPI document describes TokenAuthentication."""
+
+    target_class = "accounts.api_auth.TokenAuthentication"
+    name = "token"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "A service token (`kt-service-…`) of the operator or an access token (`kt-access-…`) of an "
+            "organisation. API keys (`sk-kt-…`) are for the AI gateway and open nothing here.",
+        }

@@ -10,8 +10,8 @@ import secrets
 from dataclasses import dataclass
 
 API_KEY = "sk-kt-"
-SERVICE_TOKEN = "kt-service-"
-ACCESS_TOKEN = "kt-access-"
+SERVICE_TOKEN = "kt-service-"  # noqa: S105  the visible beginning, not a secret
+ACCESS_TOKEN = "kt-access-"  # noqa: S105
 INVITATION = "kt-invite-"
 
 # 32 bytes are 256 bits and 43 characters.

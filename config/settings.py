@@ -98,6 +98,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "unacked_restore_interval": 5,
     "unacked_restore_throttle": 1,
     "socket_connect_timeout": 2,
+    "max_retries": 0,  # of a publisher's connection; a worker goes on trying by rules of its own
 }
 # A message only hurries work that a row already holds: publishing must never hold up a request.
 CELERY_TASK_PUBLISH_RETRY = False

@@ -52,6 +52,10 @@ class OrganisationRows(models.QuerySet["Organisation"]):
         """Organisations that a user belongs to; for anyone else's the answer is empty, hence 404."""
         return self.filter(memberships__user=user)
 
+    def named(self, name: str) -> Self:
+        """By slug or public id, as commands and the REST API name one."""
+        return self.filter(public_id=name) if name.startswith("org_") else self.filter(slug=name)
+
 
 class Organisation(models.Model):
     """The party that uses AI and is billed for it."""
@@ -62,6 +66,9 @@ class Organisation(models.Model):
     slug = models.SlugField(max_length=63, unique=True)
     # Days, months and billing periods are this zone's; changed only through `accounts.organisations`.
     time_zone = models.CharField(max_length=64, default="UTC", validators=[validate_time_zone])
+    # The zone that the stored days of usage were counted in. Written by metering, which rebuilds them once this differs
+    # from `time_zone` and then makes both equal again.
+    days_zone = models.CharField(max_length=64, default="UTC", editable=False)
     # Null while the organisation may use its keys; set and cleared by operators.
     suspended_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -140,3 +147,15 @@ class Invitation(OrganisationOwned):
 
     def __str__(self) -> str:
         return f"{self.email} to {self.organisation}"
+
+    def is_pending(self, now: datetime) -> bool:
+        """See also InvitationRows.pending."""
+        return self.status(now) == "pending"
+
+    def status(self, now: datetime) -> str:
+        """`pending`, `accepted`, `withdrawn` or `expired`."""
+        if self.accepted_at is not None:
+            return "accepted"
+        if self.revoked_at is not None:
+            return "withdrawn"
+        return "pending" if self.expires_at > now else "expired"

@@ -1,0 +1,77 @@
+"""The base of our management commands: one result, printed for people or, with --json, for scripts.
+
+Exit codes: 0 done; 1 it could not be done, or a check found something; 2 the command was called wrongly.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.serializers.json import DjangoJSONEncoder
+
+from accounts.errors import DomainError
+
+
+class JsonCommand(BaseCommand):
+    """Subclasses implement `run`; arguments are added in `add_arguments`, which calls super().
+
+    A DomainError or CommandError becomes exit code 1 with {"error": {"code", "detail"}} on standard output under
+    --json, and a sentence on standard error. Long jobs show progress on `self.stderr`.
+    """
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--json", action="store_true", help="Print the result as one JSON document.")
+
+    def run(self, **options: Any) -> Mapping[str, Any]:
+        """Do the work and return what to print."""
+        raise TypeError(f"{type(self).__name__} has no run().")
+
+    def exit_code(self, result: Mapping[str, Any]) -> int:
+        """For commands that check something: 1 when the result is bad news."""
+        return 0
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        as_json = options.pop("json")
+        try:
+            result = self.run(**options)
+        except DomainError as error:
+            raise self._refusal(error.code, error.sentence, as_json) from error
+        except CommandError as error:
+            raise self._refusal("command_failed", str(error), as_json) from error
+        self.stdout.write(_as_json(result) if as_json else "\n".join(_as_lines(result)))
+        code = self.exit_code(result)
+        if code:
+            raise SystemExit(code)
+
+    def _refusal(self, code: str, detail: str, as_json: bool) -> CommandError:
+        if as_json:
+            self.stdout.write(_as_json({"error": {"code": code, "detail": detail}}))
+        return CommandError(detail, returncode=1)
+
+
+def _as_json(result: Mapping[str, Any]) -> str:
+    return json.dumps(result, cls=DjangoJSONEncoder, indent=2, ensure_ascii=False)
+
+
+def _as_lines(result: Mapping[str, Any], indent: str = "") -> list[str]:
+    lines: list[str] = []
+    for name, value in result.items():
+        label = f"{indent}{name.replace('_', ' ')}:"
+        if isinstance(value, Mapping):
+            lines += [label, *_as_lines(value, indent + "  ")]
+        elif isinstance(value, list | tuple) and value and isinstance(value[0], Mapping):
+            lines.append(label)
+            for row in value:
+                lines.append(f"{indent}  - " + ", ".join(f"{key}={_plain(item)}" for key, item in row.items()))
+        else:
+            lines.append(f"{label} {_plain(value)}")
+    return lines
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, list | tuple):
+        return ", ".join(str(item) for item in value) or "-"
+    return str(value)
