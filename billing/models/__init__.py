@@ -1,3 +1,4 @@
+from billing.models.invoice_emails import InvoiceEmail
 from billing.models.invoices import Invoice, InvoiceCounter, InvoiceLine
 from billing.models.payers import BillingDetails
 from billing.models.plans import ComponentKind, Plan, PlanVersion, PriceComponent
@@ -10,6 +11,7 @@ __all__ = [
     "ComponentKind",
     "Invoice",
     "InvoiceCounter",
+    "InvoiceEmail",
     "InvoiceLine",
     "Plan",
     "PlanVersion",

@@ -28,8 +28,15 @@ class PriceRows(models.QuerySet["Price"]):
     def list_prices(self, currency: str) -> Self:
         return self.filter(kind=PriceKind.LIST, currency=currency)
 
-    def known_at(self, instant: datetime) -> Self:
-        return self.filter(known_from__lte=instant)
+    def overlapping(self, start: datetime, end: datetime) -> Self:
+        """Rows valid at some instant of [start, end)."""
+        ends_later = models.Q(valid_until=None) | models.Q(valid_until__gt=start)
+        return self.filter(ends_later, valid_from__lt=end)
+
+    def in_force(self, now: datetime) -> Self:
+        """Rows valid at an instant, best last: read in this order, a later row replaces an earlier one."""
+        ends_later = models.Q(valid_until=None) | models.Q(valid_until__gt=now)
+        return self.filter(ends_later, valid_from__lte=now).order_by("valid_from", "known_from", "pk")
 
 
 class Price(models.Model):

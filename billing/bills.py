@@ -1,0 +1,176 @@
+"""The bill of one period, as figures: what the running bill shows and what closing freezes, computed once, here.
+
+Fees first, then usage, then what earlier closed periods still owe. Amounts stay exact; the total is their sum rounded
+once, and the lines' shares of it add up to it. Writes nothing.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+
+from billing import rating
+from billing.catalogue import components_of
+from billing.models import PlanVersion, Subscription
+from billing.models.invoices import LineKind
+from billing.money import apportion, exact_sum, minimum_charge, plain
+from billing.periods import Period
+from billing.rated_usage import RatedUsage, rate_period
+from billing.schedules import first_period, goes_on_after, period_after, version_at
+
+KEY_LENGTH = 400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BillLine:
+    """A line of a bill. billable = quantity - included; amount_exact = billable × unit_price ÷ scale, or Σ steps."""
+
+    key: str
+    kind: str
+    description: str
+    amount_exact: Decimal
+    explanation: str
+    period: Period
+    # The line's share of the rounded total, in minor units; 0 until the bill is put together.
+    amount_minor: int = 0
+    meter: str = ""
+    model: str = ""
+    quantity: Decimal | None = None
+    included: Decimal | None = None
+    billable: Decimal | None = None
+    unit_price: Decimal | None = None
+    scale: Decimal | None = None
+    steps: tuple[rating.Step, ...] = ()
+    price_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bill:
+    period: Period
+    cutoff: datetime
+    currency: str
+    version: PlanVersion
+    lines: tuple[BillLine, ...]
+    total_exact: Decimal
+    total_minor: int
+    # Charged by the plan, but no price is known: owed by nobody until the operator adds one.
+    unpriced: tuple[rating.Reading, ...]
+    # Metered, and not charged by the plan.
+    uncovered: tuple[rating.Reading, ...]
+    # Everything the figures rest on: the period itself first, then earlier periods that were rated again.
+    rated: tuple[RatedUsage, ...]
+
+    @property
+    def is_too_small(self) -> bool:
+        """Whether the total is something, but less than can be charged; it then moves to the next invoice."""
+        return self.total_exact != 0 and self.total_minor < minimum_charge(self.currency)
+
+    @property
+    def usage_lines(self) -> tuple[BillLine, ...]:
+        return tuple(line for line in self.lines if line.kind == LineKind.USAGE)
+
+
+def build_bill(
+    subscription: Subscription,
+    period: Period,
+    *,
+    cutoff: datetime,
+    opening: Iterable[BillLine] = (),
+    adjustments: Iterable[BillLine] = (),
+    rated_again: tuple[RatedUsage, ...] = (),
+) -> Bill:
+    """The bill of a period from what is metered now. `opening` is what the invoice before carried over."""
+    rated = rate_period(subscription, period)
+    lines = [
+        *opening,
+        *fee_lines(subscription, period),
+        *(line_from_rating(line) for line in rated.rating.lines),
+        *adjustments,
+    ]
+    shared, total_exact, total_minor = share_total(lines, subscription.currency)
+    everything = (rated, *rated_again)
+    return Bill(
+        period=period,
+        cutoff=cutoff,
+        currency=subscription.currency,
+        version=rated.version,
+        lines=shared,
+        total_exact=total_exact,
+        total_minor=total_minor,
+        unpriced=tuple(reading for usage in everything for reading in usage.rating.unpriced),
+        uncovered=rated.rating.uncovered,
+        rated=everything,
+    )
+
+
+def with_line(bill: Bill, line: BillLine) -> Bill:
+    """The bill with one more line at its end, and the total shared out again."""
+    shared, total_exact, total_minor = share_total([*bill.lines, line], bill.currency)
+    return replace(bill, lines=shared, total_exact=total_exact, total_minor=total_minor)
+
+
+def share_total(lines: Iterable[BillLine], currency: str) -> tuple[tuple[BillLine, ...], Decimal, int]:
+    """(lines with their shares, the exact sum, the sum rounded once): design.md, "Round once"."""
+    lines = list(lines)
+    total_minor, shares = apportion([line.amount_exact for line in lines], currency)
+    shared = tuple(replace(line, amount_minor=share) for line, share in zip(lines, shares, strict=True))
+    return shared, plain(exact_sum(line.amount_exact for line in lines)), total_minor
+
+
+def fee_lines(subscription: Subscription, period: Period) -> list[BillLine]:
+    """Fees in advance: the coming period's, by the version that will rule in it; on the first bill also this one's."""
+    lines: list[BillLine] = []
+    if period == first_period(subscription):
+        fees = _advance_fees(version_at(subscription, period.start))
+        owed = [replace(fee, in_advance=False) for fee in fees]
+        lines += [line_from_rating(line) for line in _rate_fees(owed, period, None, subscription.currency)]
+    if goes_on_after(subscription, period):
+        coming = period_after(subscription, period)
+        fees = _advance_fees(version_at(subscription, coming.start))
+        for line in _rate_fees(fees, period, coming, subscription.currency):
+            lines.append(replace(line_from_rating(line), key=f"advance:{line.key}"))
+    return lines
+
+
+def line_from_rating(line: rating.Line) -> BillLine:
+    return BillLine(
+        key=short_key(line.key),
+        kind=LineKind.FLAT_FEE if line.kind == rating.FlatFee.kind else LineKind.USAGE,
+        description=line.description,
+        amount_exact=line.amount,
+        explanation=line.explanation,
+        period=line.period,
+        meter=line.meter,
+        model=line.model,
+        quantity=line.quantity,
+        included=line.included,
+        billable=line.billable,
+        unit_price=line.unit_price,
+        scale=line.scale,
+        steps=line.steps,
+        price_ids=line.price_row_ids,
+    )
+
+
+def short_key(key: str) -> str:
+    """The key itself, or where a model's name makes it too long to store, its beginning and a digest of the whole."""
+    if len(key) <= KEY_LENGTH - 40:  # leaves room for the prefix of an adjustment
+        return key
+    return f"{key[:200]}:{hashlib.sha256(key.encode()).hexdigest()}"
+
+
+def _advance_fees(version: PlanVersion) -> list[rating.FlatFee]:
+    return [
+        component
+        for component in components_of(version)
+        if isinstance(component, rating.FlatFee) and component.in_advance
+    ]
+
+
+def _rate_fees(
+    fees: list[rating.FlatFee], period: Period, fee_period: Period | None, currency: str
+) -> tuple[rating.Line, ...]:
+    prices = rating.PriceBook((), currency=currency)
+    rated = rating.rate((), components=fees, prices=prices, period=period, fee_period=fee_period, currency=currency)
+    return rated.lines

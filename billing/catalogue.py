@@ -1,0 +1,300 @@
+"""The catalogue: plans, their versions, and what a version charges.
+
+A draft version may be changed at will; publishing freezes it, and the database holds to that. Subscribers stay on the
+version they chose. How a component is computed stands in `billing.rating`; here rows become its value classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Max
+from django.http import HttpRequest
+
+from accounts.audit import Actor, record
+from accounts.errors import DomainError
+from billing import rating
+from billing.models import ComponentKind, Plan, PlanVersion, PriceComponent
+from billing.money import CURRENCIES, ZERO
+from billing.periods import Cadence
+from metering.models import Meter
+
+
+class PlanKeyTaken(DomainError):
+    code = "plan_key_taken"
+    sentence = "Another plan has this key."
+
+
+class PlanCurrencyUnknown(DomainError):
+    code = "unknown_currency"
+    sentence = "That is not a currency we can charge in: three capital letters such as USD or EUR."
+
+
+class VersionIsPublished(DomainError):
+    code = "version_is_published"
+    sentence = "A published version never changes. Make a new version instead."
+
+
+class VersionIsEmpty(DomainError):
+    code = "version_is_empty"
+    sentence = "A version needs at least one price component before it can be published."
+
+
+class ComponentInvalid(DomainError):
+    code = "component_invalid"
+    sentence = "This price component cannot be charged."
+
+
+def create_plan(
+    key: str,
+    *,
+    name: str,
+    description: str = "",
+    is_public: bool = False,
+    position: int = 100,
+    actor: Actor = None,
+    request: HttpRequest | None = None,
+) -> Plan:
+    with transaction.atomic():
+        plan, is_new = Plan.objects.get_or_create(
+            key=key,
+            defaults={"name": name, "description": description, "is_public": is_public, "position": position},
+        )
+        if not is_new:
+            raise PlanKeyTaken
+        _record("plan.created", plan, actor=actor, request=request)
+    return plan
+
+
+def draft_version(plan: Plan, *, currency: str, cadence: str = Cadence.MONTH) -> PlanVersion:
+    """A new, empty draft after the plan's versions so far."""
+    if currency not in CURRENCIES:
+        raise PlanCurrencyUnknown
+    with transaction.atomic():
+        Plan.objects.select_for_update().get(pk=plan.pk)
+        last = plan.versions.aggregate(last=Max("number"))["last"] or 0
+        return plan.versions.create(number=last + 1, currency=currency, cadence=Cadence(cadence))
+
+
+def copy_version(version: PlanVersion) -> PlanVersion:
+    """A draft with the components of an existing version: how a published one is changed."""
+    with transaction.atomic():
+        draft = draft_version(version.plan, currency=version.currency, cadence=version.cadence)
+        components = list(version.components.all())
+        for component in components:
+            component.pk = None
+            component.plan_version = draft
+        PriceComponent.objects.bulk_create(components)
+    return draft
+
+
+def add_flat_fee(version: PlanVersion, *, label: str, amount: Decimal, in_advance: bool = False) -> PriceComponent:
+    return _add(version, ComponentKind.FLAT_FEE, label=label, amount=amount, in_advance=in_advance)
+
+
+def add_per_unit(
+    version: PlanVersion,
+    *,
+    label: str,
+    meter: Meter,
+    unit_price: Decimal,
+    scale: Decimal | None = None,
+    included: Decimal = ZERO,
+    only_models: Sequence[str] = (),
+) -> PriceComponent:
+    return _add(
+        version,
+        ComponentKind.PER_UNIT,
+        label=label,
+        meter=meter,
+        unit_price=unit_price,
+        scale=meter.display_scale if scale is None else scale,
+        included={meter.key: str(included)} if included else {},
+        only_models=list(only_models),
+    )
+
+
+def add_graduated(
+    version: PlanVersion,
+    *,
+    label: str,
+    meter: Meter,
+    tiers: Sequence[rating.Tier],
+    scale: Decimal | None = None,
+    included: Decimal = ZERO,
+    only_models: Sequence[str] = (),
+) -> PriceComponent:
+    return _add(
+        version,
+        ComponentKind.GRADUATED,
+        label=label,
+        meter=meter,
+        scale=meter.display_scale if scale is None else scale,
+        tiers=[
+            {
+                "up_to": None if tier.up_to is None else str(tier.up_to),
+                "unit_price": str(tier.unit_price),
+                "flat": str(tier.flat),
+            }
+            for tier in tiers
+        ],
+        included={meter.key: str(included)} if included else {},
+        only_models=list(only_models),
+    )
+
+
+def add_rate_card(
+    version: PlanVersion,
+    *,
+    label: str,
+    meters: Sequence[str] = (),
+    included: Mapping[str, Decimal] | None = None,
+    multiplier: Decimal = Decimal(1),
+) -> PriceComponent:
+    """Usage at the price book. Without `meters`, every meter that is not part of another."""
+    return _add(
+        version,
+        ComponentKind.RATE_CARD,
+        label=label,
+        meters=list(meters),
+        included={key: str(units) for key, units in (included or {}).items()},
+        multiplier=multiplier,
+    )
+
+
+def publish_version(
+    version: PlanVersion, *, now: datetime, actor: Actor = None, request: HttpRequest | None = None
+) -> PlanVersion:
+    """Freeze a draft; new subscribers get it. Refuses what rating could not compute."""
+    with transaction.atomic():
+        locked = PlanVersion.objects.select_for_update().select_related("plan").get(pk=version.pk)
+        if locked.published_at is not None:
+            raise VersionIsPublished
+        if not components_of(locked):
+            raise VersionIsEmpty
+        locked.published_at = now
+        locked.save(update_fields=["published_at"])
+        _record("plan_version.published", locked.plan, actor=actor, request=request, details={"version": locked.number})
+    return locked
+
+
+def components_of(version: PlanVersion) -> list[rating.Component]:
+    """What the version charges, as rating's value classes, in order. Raises ComponentInvalid."""
+    rows = list(version.components.select_related("meter").order_by("position"))
+    needs_meters = any(row.kind == ComponentKind.RATE_CARD and not row.meters for row in rows)
+    whole_meters = tuple(Meter.objects.filter(part_of=None).values_list("key", flat=True)) if needs_meters else ()
+    return [component_value(row, whole_meters) for row in rows]
+
+
+def component_value(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Component:
+    """One row as rating's value class; `whole_meters` are what an open rate card prices. Raises ComponentInvalid."""
+    try:
+        return _VALUES[ComponentKind(row.kind)](row, whole_meters)
+    except (ValueError, ArithmeticError, KeyError, TypeError) as error:
+        raise ComponentInvalid(f"The component “{row.label}” cannot be charged: {error}") from error
+
+
+def _flat_fee(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Component:
+    return rating.FlatFee(
+        id=str(row.position), label=row.label, amount=_required(row.amount, "amount"), in_advance=row.in_advance
+    )
+
+
+def _per_unit(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Component:
+    return rating.PerUnit(
+        id=str(row.position),
+        label=row.label,
+        meter=_meter_key(row),
+        scale=row.scale,
+        included=_included(row).get(_meter_key(row), ZERO),
+        models=tuple(row.only_models),
+        unit_price=_required(row.unit_price, "unit price"),
+    )
+
+
+def _graduated(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Component:
+    return rating.Graduated(
+        id=str(row.position),
+        label=row.label,
+        meter=_meter_key(row),
+        scale=row.scale,
+        included=_included(row).get(_meter_key(row), ZERO),
+        models=tuple(row.only_models),
+        tiers=tuple(_tier(tier) for tier in row.tiers),
+    )
+
+
+def _rate_card(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Component:
+    return rating.RateCard(
+        id=str(row.position),
+        label=row.label,
+        meters=tuple(row.meters) or whole_meters,
+        included=_included(row),
+        multiplier=row.multiplier,
+    )
+
+
+_VALUES = {
+    ComponentKind.FLAT_FEE: _flat_fee,
+    ComponentKind.PER_UNIT: _per_unit,
+    ComponentKind.GRADUATED: _graduated,
+    ComponentKind.RATE_CARD: _rate_card,
+}
+
+
+def _required(value: Decimal | None, name: str) -> Decimal:
+    if value is None:
+        raise ValueError(f"its {name} is missing")
+    return value
+
+
+def _meter_key(row: PriceComponent) -> str:
+    if row.meter is None:
+        raise ValueError("its meter is missing")
+    return row.meter.key
+
+
+def _included(row: PriceComponent) -> dict[str, Decimal]:
+    return {key: Decimal(units) for key, units in row.included.items()}
+
+
+def _tier(tier: Mapping[str, Any]) -> rating.Tier:
+    up_to = tier["up_to"]
+    return rating.Tier(
+        up_to=None if up_to is None else Decimal(up_to),
+        unit_price=Decimal(tier["unit_price"]),
+        flat=Decimal(tier.get("flat", "0")),
+    )
+
+
+def _add(version: PlanVersion, kind: ComponentKind, *, label: str, **fields: Any) -> PriceComponent:
+    with transaction.atomic():
+        locked = PlanVersion.objects.select_for_update().get(pk=version.pk)
+        if locked.published_at is not None:
+            raise VersionIsPublished
+        last = locked.components.aggregate(last=Max("position"))["last"] or 0
+        row = locked.components.create(kind=kind, label=label, position=last + 1, **fields)
+        row.refresh_from_db()
+        component_value(row, ())
+    return row
+
+
+def _record(
+    action: str,
+    plan: Plan,
+    *,
+    actor: Actor,
+    request: HttpRequest | None,
+    details: dict[str, Any] | None = None,
+) -> None:
+    record(
+        action,
+        organisation=None,
+        actor=actor,
+        subject_id=plan.public_id,
+        subject_label=plan.name,
+        details=details,
+        request=request,
+    )

@@ -1,0 +1,107 @@
+"""What an invoice rests on, as JSON that is frozen with it: readings, prices and plan, and a digest over everything.
+
+Numbers are decimals as text and instants ISO 8601 in UTC, so that anybody can compute the digest and the bill again.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from billing import rating
+from billing.bills import Bill, BillLine
+from billing.rated_usage import RatedUsage
+
+FORMAT = 1
+
+
+def evidence_of(bill: Bill, *, parties: dict[str, Any]) -> dict[str, Any]:
+    """The evidence of a bill that is being finalised. `digest` covers the rest of it, the lines and the parties."""
+    evidence = {
+        "format": FORMAT,
+        "cutoff": instant(bill.cutoff),
+        "plan": {"key": bill.version.plan.key, "name": bill.version.plan.name, "version": bill.version.number},
+        "periods": [_period_evidence(usage) for usage in bill.rated],
+        "unpriced": [_reading(reading) for reading in bill.unpriced],
+        "not_charged": [_reading(reading) for reading in bill.uncovered],
+    }
+    covered = {
+        "evidence": evidence,
+        "parties": parties,
+        "lines": [_line(line) for line in bill.lines],
+        "total_exact": decimal(bill.total_exact),
+        "total_minor": bill.total_minor,
+        "currency": bill.currency,
+    }
+    return {**evidence, "digest": digest_of(covered)}
+
+
+def digest_of(covered: dict[str, Any]) -> str:
+    """SHA-256 in hexadecimal of the JSON with sorted keys, no spaces, UTF-8."""
+    text = json.dumps(covered, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def decimal(number: Any) -> str:
+    return format(number, "f")
+
+
+def instant(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def _period_evidence(usage: RatedUsage) -> dict[str, Any]:
+    applied = {row_id for line in usage.rating.lines for row_id in line.price_row_ids}
+    return {
+        "start": instant(usage.period.start),
+        "end": instant(usage.period.end),
+        "plan_version": usage.version.number,
+        "readings": [_reading(reading) for reading in _in_order(usage.readings)],
+        "prices": [_price(row) for row in _rows_applied(usage, applied)],
+    }
+
+
+def _in_order(readings: Iterable[rating.Reading]) -> list[rating.Reading]:
+    return sorted(readings, key=lambda reading: (reading.start, reading.meter, reading.model, reading.end))
+
+
+def _rows_applied(usage: RatedUsage, applied: set[str]) -> list[rating.PriceRow]:
+    found: dict[str, rating.PriceRow] = {}
+    for reading in usage.readings:
+        row = usage.prices.price(reading.meter, model=reading.model, instant=reading.start)
+        if row is not None and row.id in applied:
+            found[row.id] = row
+    return [found[row_id] for row_id in sorted(found)]
+
+
+def _reading(reading: rating.Reading) -> dict[str, str]:
+    return {
+        "meter": reading.meter,
+        "model": reading.model,
+        "start": instant(reading.start),
+        "end": instant(reading.end),
+        "quantity": decimal(reading.quantity),
+    }
+
+
+def _price(row: rating.PriceRow) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "meter": row.meter,
+        "model": row.model,
+        "amount": decimal(row.amount),
+        "scale": decimal(row.scale),
+        "valid_from": instant(row.valid_from),
+        "valid_until": None if row.valid_until is None else instant(row.valid_until),
+    }
+
+
+def _line(line: BillLine) -> dict[str, Any]:
+    return {
+        "key": line.key,
+        "description": line.description,
+        "quantity": None if line.quantity is None else decimal(line.quantity),
+        "amount_exact": decimal(line.amount_exact),
+        "amount_minor": line.amount_minor,
+    }

@@ -1,0 +1,109 @@
+"""The price book: adding rows, and handing them to rating.
+
+Rows are only ever added; a correction is a new row with the same `valid_from`. Prices begin and end on quarter hours,
+so that no interval of usage is split. Which row wins is rating's business, not this module's.
+"""
+
+from datetime import datetime
+from decimal import Decimal
+
+from django.db import transaction
+from django.http import HttpRequest
+
+from accounts.audit import Actor, record
+from accounts.errors import DomainError
+from billing import rating
+from billing.models import Price, PriceKind
+from billing.money import CURRENCIES, require_not_negative, require_positive
+from billing.periods import Period, quarter_hour_floor
+from metering.models import Meter
+
+
+class PriceOffQuarterHour(DomainError):
+    code = "price_off_quarter_hour"
+    sentence = "Prices begin and end on a quarter hour: 10:00, 10:15, 10:30 or 10:45."
+
+
+class PriceCurrencyUnknown(DomainError):
+    code = "unknown_currency"
+    sentence = "That is not a currency we can charge in: three capital letters such as USD or EUR."
+
+
+class PriceEndsTooEarly(DomainError):
+    code = "price_ends_too_early"
+    sentence = "A price must end after it begins."
+
+
+def add_price(
+    meter: Meter,
+    *,
+    model: str,
+    currency: str,
+    amount: Decimal,
+    valid_from: datetime,
+    scale: Decimal | None = None,
+    valid_until: datetime | None = None,
+    kind: str = PriceKind.LIST,
+    source: str = "operator",
+    actor: Actor = None,
+    request: HttpRequest | None = None,
+) -> Price:
+    """Add a row: `scale` units (the meter's display scale unless given) cost `amount` of the currency's major unit.
+
+    An empty `model` prices every model without a row of its own. Backdating into a closed period inside the late window
+    shows up on the next invoice as an adjustment.
+    """
+    if currency not in CURRENCIES:
+        raise PriceCurrencyUnknown
+    if any(instant and quarter_hour_floor(instant) != instant for instant in (valid_from, valid_until)):
+        raise PriceOffQuarterHour
+    if valid_until is not None and valid_until <= valid_from:
+        raise PriceEndsTooEarly
+    with transaction.atomic():
+        price = Price.objects.create(
+            kind=kind,
+            meter=meter,
+            model=model,
+            currency=currency,
+            amount=require_not_negative(amount, "price"),
+            scale=require_positive(meter.display_scale if scale is None else scale, "scale"),
+            valid_from=valid_from,
+            valid_until=valid_until,
+            source=source,
+        )
+        record(
+            "price.added",
+            organisation=None,
+            actor=actor,
+            subject_id=price.public_id,
+            subject_label=f"{meter.key} {model or 'any model'}",
+            details={"amount": str(price.amount), "currency": currency, "valid_from": valid_from.isoformat()},
+            request=request,
+        )
+    return price
+
+
+def price_book(currency: str, period: Period) -> rating.PriceBook:
+    """The customers' list prices that may be in force somewhere in the period, in the order they became known."""
+    rows = (
+        Price.objects.list_prices(currency)
+        .overlapping(period.start, period.end)
+        .order_by("known_from", "pk")
+        .values_list("public_id", "meter__key", "model", "amount", "scale", "valid_from", "valid_until")
+    )
+    return rating.PriceBook(
+        (
+            rating.PriceRow(
+                id=public_id,
+                meter=meter,
+                model=model,
+                amount=amount,
+                scale=scale,
+                valid_from=valid_from,
+                valid_until=valid_until,
+                currency=currency,
+            )
+            for public_id, meter, model, amount, scale, valid_from, valid_until in rows
+        ),
+        currency=currency,
+    )

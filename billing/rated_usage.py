@@ -1,0 +1,66 @@
+"""What an organisation used in one period, rated: the readings from metering, cut where prices change, through `rate()`.
+
+The one way from totals to amounts; the running bill, the invoice and the adjustments of later invoices all take it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from billing import rating
+from billing.catalogue import components_of
+from billing.models import PlanVersion, Subscription
+from billing.periods import Period
+from billing.price_book import price_book
+from billing.schedules import version_at
+from metering import reports
+from metering.models import Meter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatedUsage:
+    period: Period
+    version: PlanVersion
+    readings: tuple[rating.Reading, ...]
+    prices: rating.PriceBook
+    rating: rating.Rating
+
+
+def rate_period(subscription: Subscription, period: Period, *, fees_due: bool = True) -> RatedUsage:
+    """Rate a period of the subscription by the version in force in it.
+
+    Fees in advance are left out: they are charged one invoice earlier. `fees_due` False leaves out all fees.
+    """
+    version = version_at(subscription, period.start)
+    components = [component for component in components_of(version) if _is_due(component, fees_due)]
+    prices = price_book(subscription.currency, period)
+    readings = read_usage(subscription, period, components=components, splits=prices.boundaries(period))
+    result = rating.rate(
+        readings,
+        components=components,
+        prices=prices,
+        period=period,
+        fee_period=None,
+        currency=subscription.currency,
+    )
+    return RatedUsage(period=period, version=version, readings=readings, prices=prices, rating=result)
+
+
+def read_usage(
+    subscription: Subscription, period: Period, *, components: Sequence[rating.Component], splits: Sequence
+) -> tuple[rating.Reading, ...]:
+    """The period's totals as readings. A meter that is part of another counts only where a component names it."""
+    quantities = reports.quantities(subscription.organisation, start=period.start, end=period.end, splits=splits)
+    readings = (
+        rating.Reading(quantity.meter_key, quantity.model, quantity.value, quantity.start, quantity.end)
+        for quantity in quantities
+    )
+    parts = frozenset(Meter.objects.exclude(part_of=None).values_list("key", flat=True))
+    return tuple(
+        reading
+        for reading in readings
+        if reading.meter not in parts or any(component.covers(reading) for component in components)
+    )
+
+
+def _is_due(component: rating.Component, fees_due: bool) -> bool:
+    return not isinstance(component, rating.FlatFee) or (fees_due and not component.in_advance)

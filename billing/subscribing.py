@@ -1,0 +1,221 @@
+"""Subscribing an organisation to a plan, changing the plan, cancelling.
+
+An organisation has at most one current subscription, which the database guarantees. A plan changes where a period ends,
+so that each period is priced by one version. Periods follow from the anchor and the zone frozen here; nothing later
+moves them. Sends nothing and charges nothing.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.http import HttpRequest
+
+from accounts.audit import Actor, record
+from accounts.errors import DomainError
+from accounts.models import Membership, Organisation
+from accounts.models.organisations import Role
+from billing import schedules
+from billing.models import BillingDetails, PlanVersion, Subscription
+from billing.models.subscriptions import SubscriptionState
+from billing.periods import quarter_hour_floor
+
+
+class AlreadySubscribed(DomainError):
+    code = "already_subscribed"
+    sentence = "This organisation has a plan already. Change that one instead."
+
+
+class PlanNotOnOffer(DomainError):
+    code = "plan_not_on_offer"
+    sentence = "This plan cannot be chosen: it is not published, or no longer offered."
+
+
+class PlanDoesNotFit(DomainError):
+    code = "plan_does_not_fit"
+    sentence = "This plan is in another currency or billed at another rhythm. Cancel first, then choose it."
+
+
+class SamePlan(DomainError):
+    code = "same_plan"
+    sentence = "This is the plan you have."
+
+
+class SubscriptionOver(DomainError):
+    code = "subscription_over"
+    sentence = "This subscription has ended."
+
+
+class AnchorInFuture(DomainError):
+    code = "anchor_in_future"
+    sentence = "A subscription cannot start in the future."
+
+
+class AnchorOverlaps(DomainError):
+    code = "anchor_overlaps"
+    sentence = "An earlier subscription already bills that time."
+
+
+def subscribe(
+    organisation: Organisation,
+    plan_version: PlanVersion,
+    *,
+    now: datetime,
+    anchor: datetime | None = None,
+    actor: Actor = None,
+    request: HttpRequest | None = None,
+) -> Subscription:
+    """Start the organisation's subscription at the quarter hour at or before the anchor (now unless given)."""
+    _require_on_offer(plan_version)
+    anchor_at = quarter_hour_floor(anchor or now)
+    if anchor_at > now:
+        raise AnchorInFuture
+    with transaction.atomic():
+        _retire_ended(organisation, now)
+        subscription = _create(organisation, plan_version, anchor_at)
+        if Subscription.objects.for_organisation(organisation).filter(ends_at__gt=anchor_at).exists():
+            raise AnchorOverlaps
+        subscription.phases.create(plan_version=plan_version, starts_at=anchor_at)
+        ensure_billing_details(organisation)
+        _record("subscription.started", subscription, plan_version, actor=actor, request=request)
+    return subscription
+
+
+def change_plan(
+    subscription: Subscription,
+    plan_version: PlanVersion,
+    *,
+    now: datetime,
+    actor: Actor = None,
+    request: HttpRequest | None = None,
+) -> Subscription:
+    """Take another plan version from the next period on, instead of any change still to come.
+
+    Choosing the version already in force takes a coming change back. A subscription that was to end goes on.
+    """
+    _require_on_offer(plan_version)
+    with transaction.atomic():
+        locked = _locked_current(subscription, now)
+        if (plan_version.currency, plan_version.cadence) != (locked.currency, locked.cadence):
+            raise PlanDoesNotFit
+        in_force = schedules.version_at(locked, now)
+        pending = locked.phases.filter(starts_at__gt=now)
+        if plan_version == in_force and locked.ends_at is None and not pending.exists():
+            raise SamePlan
+        pending.delete()
+        if plan_version != in_force:
+            starts_at = schedules.current_period(locked, now).end
+            locked.phases.create(plan_version=plan_version, starts_at=starts_at)
+        _set_end(locked, None)
+        _record("subscription.plan_changed", locked, plan_version, actor=actor, request=request)
+    return locked
+
+
+def cancel(
+    subscription: Subscription, *, now: datetime, actor: Actor = None, request: HttpRequest | None = None
+) -> Subscription:
+    """End the subscription where its current period ends. What was used until then is still billed."""
+    with transaction.atomic():
+        locked = _locked_current(subscription, now)
+        locked.phases.filter(starts_at__gt=now).delete()
+        _set_end(locked, schedules.current_period(locked, now).end)
+        _record("subscription.cancelled", locked, schedules.version_at(locked, now), actor=actor, request=request)
+    return locked
+
+
+def resume(
+    subscription: Subscription, *, now: datetime, actor: Actor = None, request: HttpRequest | None = None
+) -> Subscription:
+    """Take a cancellation back before it takes effect."""
+    with transaction.atomic():
+        locked = _locked_current(subscription, now)
+        _set_end(locked, None)
+        _record("subscription.resumed", locked, schedules.version_at(locked, now), actor=actor, request=request)
+    return locked
+
+
+def current_subscription(organisation: Organisation, now: datetime) -> Subscription | None:
+    """The subscription that counts usage now, if any."""
+    subscription = Subscription.objects.for_organisation(organisation).current().first()
+    return None if subscription is None or _is_over(subscription, now) else subscription
+
+
+def ensure_billing_details(organisation: Organisation) -> BillingDetails:
+    """The organisation's billing details, made from its name and first owner where there are none yet."""
+    owner = (
+        Membership.objects.for_organisation(organisation)
+        .filter(role=Role.OWNER)
+        .select_related("user")
+        .order_by("pk")
+        .first()
+    )
+    email = owner.user.email if owner is not None else ""
+    details, _ = BillingDetails.objects.get_or_create(
+        organisation=organisation, defaults={"legal_name": organisation.name, "email": email}
+    )
+    return details
+
+
+def _require_on_offer(plan_version: PlanVersion) -> None:
+    if plan_version.published_at is None or plan_version.plan.archived_at is not None:
+        raise PlanNotOnOffer
+
+
+def _create(organisation: Organisation, plan_version: PlanVersion, anchor_at: datetime) -> Subscription:
+    try:
+        with transaction.atomic():
+            return Subscription.objects.create(
+                organisation=organisation,
+                currency=plan_version.currency,
+                cadence=plan_version.cadence,
+                anchor_at=anchor_at,
+                time_zone=organisation.time_zone,
+            )
+    except IntegrityError as error:
+        raise AlreadySubscribed from error
+
+
+def _retire_ended(organisation: Organisation, now: datetime) -> None:
+    """A subscription past its end makes room for the next; its last period is closed all the same."""
+    Subscription.objects.for_organisation(organisation).current().filter(ends_at__lte=now).update(
+        state=SubscriptionState.CANCELLED
+    )
+
+
+def _locked_current(subscription: Subscription, now: datetime) -> Subscription:
+    locked = Subscription.objects.select_for_update().get(pk=subscription.pk)
+    if _is_over(locked, now):
+        raise SubscriptionOver
+    return locked
+
+
+def _is_over(subscription: Subscription, now: datetime) -> bool:
+    has_ended = subscription.ends_at is not None and subscription.ends_at <= now
+    return has_ended or subscription.state == SubscriptionState.CANCELLED
+
+
+def _set_end(subscription: Subscription, ends_at: datetime | None) -> None:
+    subscription.ends_at = ends_at
+    subscription.save(update_fields=["ends_at"])
+
+
+def _record(
+    action: str,
+    subscription: Subscription,
+    plan_version: PlanVersion,
+    *,
+    actor: Actor,
+    request: HttpRequest | None,
+) -> None:
+    details: dict[str, Any] = {"plan": plan_version.plan.key, "version": plan_version.number}
+    if subscription.ends_at is not None:
+        details["ends_at"] = subscription.ends_at.isoformat()
+    record(
+        action,
+        organisation=subscription.organisation,
+        actor=actor,
+        subject_id=subscription.public_id,
+        subject_label=plan_version.plan.name,
+        details=details,
+        request=request,
+    )
