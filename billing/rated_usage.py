@@ -1,4 +1,4 @@
-"""What an organisation used in one period, rated: the readings from metering, cut where prices change, through `rate()`.
+"""What an organisation used in one period, rated: metering's totals, cut where prices change, through `rate()`.
 
 The one way from totals to amounts; the running bill, the invoice and the adjustments of later invoices all take it.
 """

@@ -34,7 +34,7 @@ class Subscription(OrganisationOwned):
     public_id = models.CharField(max_length=32, unique=True, default=subscription_id, editable=False)
     currency = models.CharField(max_length=3)
     cadence = models.CharField(max_length=8, choices=[(cadence.value, cadence.value) for cadence in Cadence])
-    # Period n begins n months (or years) after this instant, by the wall clock of `time_zone`. On a quarter hour of UTC.
+    # Period n begins n months (or years) after this instant, by the wall clock of `time_zone`. On a quarter hour.
     anchor_at = models.DateTimeField()
     # The organisation's zone when it subscribed: a later change of the organisation's zone moves no period.
     time_zone = models.CharField(max_length=64)

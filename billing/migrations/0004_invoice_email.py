@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("billing", "0002_frozen"),
+        ("billing", "0003_stripe_customer_name"),
     ]
 
     operations = [
