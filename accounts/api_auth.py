@@ -147,7 +147,7 @@ def _from_body(request: Request, param: str) -> str:
     return named if isinstance(named, str) else ""
 
 
-class TokenScheme(OpenApiAuthenticationExtension):
+class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     """How the OpenAPI document describes TokenAuthentication."""
 
     target_class = "accounts.api_auth.TokenAuthentication"

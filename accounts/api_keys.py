@@ -200,7 +200,7 @@ def touch_last_used(pairs: Mapping[int, datetime]) -> int:
     """
     if not pairs:
         return 0
-    parameters = {"ids": list(pairs), "instants": list(pairs.values()), "precision": LAST_USED_PRECISION}
+    parameters: dict[str, Any] = {"ids": list(pairs), "instants": list(pairs.values()), "precision": LAST_USED_PRECISION}
     with connection.cursor() as cursor:
         cursor.execute(TOUCH_LAST_USED, parameters)
         return cursor.rowcount

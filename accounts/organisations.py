@@ -6,6 +6,7 @@ its own transaction. Sends no e-mail: `invite` returns the link's token, which i
 """
 
 import secrets
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from django.core.exceptions import ValidationError
@@ -317,7 +318,7 @@ def _set_suspended(
     at: datetime | None,
     actor: Actor,
     request: HttpRequest | None,
-    details: dict[str, str],
+    details: Mapping[str, object],
 ) -> bool:
     rows = Organisation.objects.filter(pk=organisation.pk, suspended_at__isnull=at is not None)
     changed = rows.update(suspended_at=at)
@@ -355,7 +356,7 @@ def _refuse_without_other_owner(memberships: list[Membership], membership: Membe
 
 
 def _record_about(
-    organisation: Organisation, action: str, actor: Actor, request: HttpRequest | None, details: dict[str, object]
+    organisation: Organisation, action: str, actor: Actor, request: HttpRequest | None, details: Mapping[str, object]
 ) -> None:
     audit.record(
         action,
@@ -369,7 +370,7 @@ def _record_about(
 
 
 def _record_about_member(
-    membership: Membership, action: str, actor: Actor, request: HttpRequest | None, details: dict[str, object]
+    membership: Membership, action: str, actor: Actor, request: HttpRequest | None, details: Mapping[str, object]
 ) -> None:
     audit.record(
         action,

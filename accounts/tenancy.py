@@ -20,11 +20,9 @@ class OrganisationQuerySet[M: models.Model](models.QuerySet[M]):
 
 
 class OrganisationOwned(models.Model):
-    """A row that belongs to exactly one organisation."""
+    """A row that belongs to exactly one organisation. Its model declares `objects` from an OrganisationQuerySet."""
 
     organisation: Any = models.ForeignKey("accounts.Organisation", on_delete=models.PROTECT, related_name="+")
-
-    objects = OrganisationQuerySet.as_manager()
 
     class Meta:
         abstract = True
