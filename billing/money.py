@@ -28,6 +28,7 @@ EXACT = Context(prec=4 * MAX_MAGNITUDE, rounding=ROUND_HALF_UP, traps=[*_TRAPS, 
 QUOTIENT = Context(prec=60, rounding=ROUND_HALF_UP, traps=_TRAPS)
 
 ZERO = Decimal(0)
+ONE = Decimal(1)
 
 
 class UnknownCurrency(ValueError):
@@ -107,8 +108,7 @@ def require_decimal(value: Decimal, name: str = "amount") -> Decimal:
     """The value itself; TypeError unless it is a Decimal, InvalidAmount unless finite and of a sane magnitude."""
     if not isinstance(value, Decimal):
         raise TypeError(f"The {name} must be a Decimal, not {type(value).__name__}.")
-    exponent = value.as_tuple().exponent
-    if not isinstance(exponent, int) or exponent < -MAX_MAGNITUDE or value.adjusted() > MAX_MAGNITUDE:
+    if not value.is_finite() or abs(value.adjusted()) > MAX_MAGNITUDE:
         raise InvalidAmount(name, value)
     return value
 
@@ -143,9 +143,8 @@ def plain(number: Decimal) -> Decimal:
     """The same number in its one plain form: no trailing zeros, no exponent, no negative zero."""
     if not number:
         return ZERO
-    shortest = EXACT.normalize(number)
-    exponent = shortest.as_tuple().exponent
-    return EXACT.quantize(shortest, Decimal(1)) if isinstance(exponent, int) and exponent > 0 else shortest
+    whole = EXACT.to_integral_value(number)
+    return EXACT.quantize(whole, ONE) if whole == number else EXACT.normalize(number)
 
 
 def round_to_minor(amount: Decimal, currency: str) -> int:

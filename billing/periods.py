@@ -105,7 +105,7 @@ def period_number(anchor: datetime, *, instant: datetime, zone: ZoneInfo, cadenc
     """The number of the period that contains the instant; 0 is the one that starts at the anchor."""
     first, now = _wall_clock(in_utc(anchor), zone), _wall_clock(in_utc(instant), zone)
     months_apart = (now.year - first.year) * 12 + now.month - first.month
-    number = months_apart // cadence.months + 1  # at most one or two too many: the day and the clock decide
+    number = months_apart // cadence.months + 1  # at most two too many: the day and the clock decide
     while period_boundary(anchor, number=number, zone=zone, cadence=cadence) > instant:
         number -= 1
     return number

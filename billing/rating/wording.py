@@ -29,7 +29,7 @@ def usage_sentence(
 ) -> str:
     """ "12,345,678 input tokens × $0.15 per 1,000,000 = $1.8518517"."""
     units, result = units_used(quantity, meter), format_exact(amount, currency)
-    if included and not billable:
+    if not billable:
         return f"{units}, all included = {result}"
     product = f"× {format_unit_price(unit_price, scale=scale, currency=currency)} = {result}"
     if included:

@@ -157,6 +157,20 @@ def test_periods_between_cover_the_range_and_nothing_more(anchor: datetime, star
     assert all(before.end == after.start for before, after in pairwise(periods))
 
 
+def test_periods_between_two_boundaries_are_just_those() -> None:
+    start, end = utc("2026-02-01"), utc("2026-04-01")
+    months = periods_between(utc("2026-01-01"), zone=ZoneInfo("UTC"), cadence=Cadence.MONTH, start=start, end=end)
+    assert months == [Period(start, utc("2026-03-01")), Period(utc("2026-03-01"), end)]
+
+
+def test_a_clock_put_back_into_the_month_before_does_not_bring_back_its_period() -> None:
+    st_johns = ZoneInfo("America/St_Johns")  # at 00:01 on 1 November 2009 it became 23:01 on 31 October again
+    anchor = datetime(2009, 1, 1, tzinfo=st_johns)
+    november = period_at(anchor, instant=utc("2009-11-01T02:45"), zone=st_johns, cadence=Cadence.MONTH)
+    assert utc("2009-11-01T02:45").astimezone(st_johns).month == 10
+    assert november == Period(utc("2009-11-01T02:30"), utc("2009-12-01T03:30"))
+
+
 def test_an_empty_range_has_no_periods() -> None:
     anchor = utc("2026-01-01")
     assert periods_between(anchor, zone=BERLIN, cadence=Cadence.MONTH, start=anchor, end=anchor) == []
