@@ -69,9 +69,8 @@ _TWO_DECIMAL = (
     "QAR RON RSD SAR SBD SCR SEK SGD SHP SOS SRD SZL THB TJS TOP TRY TTD TWD TZS UAH USD UYU UZS WST XCD YER ZAR ZMW"
 )
 _THREE_DECIMAL = "BHD JOD KWD OMR TND"  # Stripe wants their last digit to be 0
-_TWO_DECIMAL_WHOLE = (
-    "ISK"  # passed with two decimals that are always 00; UGX is ambiguous in Stripe's text and left out
-)
+# Passed with two decimals that are always 00. UGX, ambiguous in Stripe's text, is left out.
+_TWO_DECIMAL_WHOLE = "ISK"
 _SYMBOLS = {
     "USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "INR": "₹", "KRW": "₩", "BRL": "R$", "AUD": "A$", "CAD": "CA$",
     "NZD": "NZ$", "HKD": "HK$", "MXN": "MX$", "ILS": "₪", "VND": "₫",
