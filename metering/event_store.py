@@ -1,0 +1,247 @@
+"""How events reach the table: binary COPY straight into the partition of the month, one batch row per organisation.
+
+Speaks SQL and PostgreSQL's binary COPY format, and holds no rule: which of two bodies wins is `metering.intake`'s
+to say. Every function runs inside the caller's transaction.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
+from struct import Struct
+from typing import Any
+
+import msgspec
+from django.db import connection
+from django.db.backends.utils import CursorWrapper
+
+from metering.drafts import Draft
+from metering.identity import identity
+from metering.partitions import add_months, month_of, partition_name
+
+
+class Candidate(msgspec.Struct, gc=False):
+    """An event that may be accepted if it is not known yet."""
+
+    # Its place in the request.
+    position: int
+    draft: Draft
+    organisation_id: int
+    project_id: int
+    api_key_id: int | None
+    # See metering.identity.
+    key: bytes
+    identity: bytes
+    time: datetime
+    time_assumed: bool
+    meters: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is stored under an identity."""
+
+    type: str
+    subject: str
+    time: datetime
+    time_assumed: bool
+    # JSON
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What the events of one request have in common."""
+
+    format: str
+    # None: a command.
+    service_token_id: int | None
+    received_at: datetime
+
+    @property
+    def receipt_month(self) -> date:
+        return month_of(self.received_at)
+
+
+# --- Looking up -------------------------------------------------------------------------------------------------------
+
+# The timeout keeps a transaction that began before a month's turn from lasting until after it (see `near_month_turn`).
+_FIND_KNOWN = """
+SET LOCAL statement_timeout = '60s';
+SELECT e.organisation_id, e.key, e.type, e.subject, e.time, e.time_assumed, e.data::text
+FROM unnest(%s::bigint[], %s::uuid[]) AS wanted (organisation_id, key)
+JOIN event e ON e.organisation_id = wanted.organisation_id AND e.key = wanted.key
+"""
+_IN_MONTHS = "WHERE e.receipt_month = ANY(%s::date[])"
+
+
+def find_known(
+    cursor: CursorWrapper, candidates: Sequence[Candidate], months: Sequence[date] | None
+) -> dict[bytes, Known]:
+    """Events received in these months, None for all, under the identities of the candidates."""
+    organisations = ",".join([str(candidate.organisation_id) for candidate in candidates])
+    keys = ",".join([candidate.key.hex() for candidate in candidates])
+    identities = [f"{{{organisations}}}", f"{{{keys}}}"]
+    if months is None:
+        cursor.execute(_FIND_KNOWN, identities)
+    else:
+        cursor.execute(_FIND_KNOWN + _IN_MONTHS, [*identities, list(months)])
+    cursor.nextset()
+    return {
+        identity(organisation_id, key.bytes): Known(type, subject, time, time_assumed, data.encode())
+        for organisation_id, key, type, subject, time, time_assumed, data in cursor.fetchall()
+    }
+
+
+TURN = timedelta(minutes=5)
+_TURN_LOCK = 5_071_202
+
+
+def near_month_turn(now: datetime) -> bool:
+    """Within five minutes of a change of the receipt month, when one process may be in the new month before another."""
+    return month_of(now - TURN) != month_of(now + TURN)
+
+
+def lock_month_turn(cursor: CursorWrapper, candidates: Iterable[Candidate]) -> None:
+    """One transaction at a time per organisation: the unique index cannot see across two months."""
+    for organisation_id in sorted({candidate.organisation_id for candidate in candidates}):
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [_TURN_LOCK, organisation_id % 2**31])
+
+
+def months_to_search(now: datetime, oldest: datetime, tolerance: timedelta) -> list[date]:
+    """Months of receipt, but the current one, in which an event with a time from `oldest` on may have been received.
+
+    It may have been received while its time still lay in the future, by as much as clocks may differ.
+    """
+    current, month, months = month_of(now), month_of(oldest - tolerance), []
+    while month < current:
+        months.append(month)
+        month = add_months(month, 1)
+    return [*months, add_months(current, 1)] if near_month_turn(now) else months
+
+
+# --- Writing ----------------------------------------------------------------------------------------------------------
+
+_COLUMNS = (
+    "organisation_id, batch_id, time, project_id, api_key_id, receipt_month, key, time_assumed, "
+    "source, event_id, type, subject, data"
+)
+_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_TRAILER = b"\xff\xff"
+# The columns of fixed width, each after its length in bytes; -1 stands for null.
+_WITH_API_KEY = Struct(">hiqiqiqiqiqiii16sib").pack
+_WITHOUT_API_KEY = Struct(">hiqiqiqiqiiii16sib").pack
+_LENGTH = Struct(">i").pack
+# Length and version byte of a jsonb value.
+_JSONB = Struct(">ib").pack
+_COLUMN_COUNT = 13
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_EPOCH_DAY = _EPOCH.date()
+
+
+# The id is reserved before on the path for duplicates, where the count is known only after the insert.
+_INSERT_BATCHES = """
+INSERT INTO ingest_batch (id, organisation_id, event_count, unmatched_count, first_time, last_time, receipt_month,
+    received_at, format, service_token_id)
+VALUES {rows} RETURNING organisation_id, id
+"""
+_BATCH_ROW = "(coalesce(%s, nextval(pg_get_serial_sequence('ingest_batch', 'id'))), %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+
+
+def insert_batches(
+    cursor: CursorWrapper,
+    candidates: Sequence[Candidate],
+    origin: Origin,
+    reserved: dict[int, int] | None = None,
+) -> dict[int, int]:
+    """One row per organisation for candidates sorted by identity; returns organisation id -> batch id."""
+    shared = (origin.receipt_month, origin.received_at, origin.format, origin.service_token_id)
+    values: list[Any] = []
+    for organisation_id, members in groupby(candidates, key=lambda candidate: candidate.organisation_id):
+        values += [(reserved or {}).get(organisation_id), organisation_id, *_summary(members), *shared]
+    rows = len(values) // _BATCH_ROW.count("%s")
+    cursor.execute(_INSERT_BATCHES.format(rows=", ".join([_BATCH_ROW] * rows)), values)
+    return dict(cursor.fetchall())
+
+
+def _summary(members: Iterable[Candidate]) -> tuple[int, int, datetime, datetime]:
+    times, unmatched = [], 0
+    for candidate in members:
+        times.append(candidate.time)
+        unmatched += not candidate.meters
+    return len(times), unmatched, min(times), max(times)
+
+
+def copy_events(
+    cursor: CursorWrapper, candidates: Sequence[Candidate], batch_ids: dict[int, int], month: date, table: str = ""
+) -> None:
+    """COPY into the partition of the month, or into another table of the same shape."""
+    rows = binary_rows(candidates, batch_ids, month)
+    statement = f"COPY {table or partition_name(month)} ({_COLUMNS}) FROM STDIN (FORMAT BINARY)"
+    with connection.wrap_database_errors, cursor.copy(statement) as copy:
+        copy.write(rows)
+
+
+def binary_rows(candidates: Sequence[Candidate], batch_ids: dict[int, int], month: date) -> bytes:
+    """The rows in PostgreSQL's binary COPY format; `data` passes through as the bytes that arrived."""
+    parts = [_HEADER]
+    days = (month - _EPOCH_DAY).days
+    texts: dict[str, bytes] = {}
+    for candidate in candidates:
+        draft = candidate.draft
+        parts.append(_fixed_columns(candidate, batch_ids[candidate.organisation_id], days))
+        # Sources, types and subjects repeat within a request; ids do not.
+        for text in (draft.source, draft.event_id, draft.type, draft.subject):
+            parts.append(texts.get(text) or texts.setdefault(text, _text(text)))
+        parts.append(_JSONB(len(draft.raw_data) + 1, 1))
+        parts.append(draft.raw_data)
+    parts.append(_TRAILER)
+    return b"".join(parts)
+
+
+def _fixed_columns(candidate: Candidate, batch_id: int, days: int) -> bytes:
+    since = candidate.time - _EPOCH
+    microseconds = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    head = (_COLUMN_COUNT, 8, candidate.organisation_id, 8, batch_id, 8, microseconds, 8, candidate.project_id)
+    tail = (4, days, 16, candidate.key, 1, candidate.time_assumed)
+    if candidate.api_key_id is None:
+        return _WITHOUT_API_KEY(*head, -1, *tail)
+    return _WITH_API_KEY(*head, 8, candidate.api_key_id, *tail)
+
+
+def _text(text: str) -> bytes:
+    encoded = text.encode()
+    return _LENGTH(len(encoded)) + encoded
+
+
+# --- The path for requests with duplicates ----------------------------------------------------------------------------
+
+# Like the index, rivals for the same identity wait here for each other's end; the loser's row is left out.
+_INSERT_STAGED = """
+INSERT INTO {partition} ({columns}) SELECT {columns} FROM staged_event ORDER BY organisation_id, key
+ON CONFLICT DO NOTHING RETURNING organisation_id, key
+"""
+
+
+def insert_unless_known(cursor: CursorWrapper, candidates: Sequence[Candidate], origin: Origin) -> set[bytes]:
+    """Insert those whose identity is new in the month, with their batch rows; return the identities inserted."""
+    reserved = _reserve_batch_ids(cursor, candidates)
+    month = origin.receipt_month
+    cursor.execute("CREATE TEMPORARY TABLE staged_event (LIKE event)")
+    copy_events(cursor, candidates, reserved, month, "staged_event")
+    cursor.execute(_INSERT_STAGED.format(partition=partition_name(month), columns=_COLUMNS))
+    inserted = {identity(organisation_id, key.bytes) for organisation_id, key in cursor.fetchall()}
+    cursor.execute("DROP TABLE staged_event")
+    winners = [candidate for candidate in candidates if candidate.identity in inserted]
+    if winners:
+        insert_batches(cursor, winners, origin, reserved)
+    return inserted
+
+
+def _reserve_batch_ids(cursor: CursorWrapper, candidates: Sequence[Candidate]) -> dict[int, int]:
+    organisations = sorted({candidate.organisation_id for candidate in candidates})
+    cursor.execute(
+        "SELECT o, nextval(pg_get_serial_sequence('ingest_batch', 'id')) FROM unnest(%s::bigint[]) AS o",
+        [organisations],
+    )
+    return dict(cursor.fetchall())

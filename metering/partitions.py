@@ -1,0 +1,67 @@
+"""The monthly partitions of `event`, by month of receipt in UTC.
+
+Made ahead by beat and by migration; intake makes a missing one when it meets it. Making one never holds up readers
+or writers of the others: the table is made apart and then attached, which needs no exclusive lock on the parent.
+Never drops one.
+"""
+
+from datetime import UTC, date, datetime
+
+from django.db import connection, transaction
+from django.utils import timezone
+
+MONTHS_AHEAD = 3
+# Held while partitions are made, so that two processes do not make the same one.
+_LOCK = 5_071_201
+
+# Rows are only ever added, and an aborted COPY leaves a few dead ones. So: keep the visibility map and the statistics
+# fresh after every twentieth of growth, and freeze rows at the first visit, since they never change.
+_STORAGE = (
+    "autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_vacuum_scale_factor = 0.02, "
+    "autovacuum_analyze_scale_factor = 0.05, autovacuum_freeze_min_age = 0"
+)
+
+
+def month_of(instant: datetime) -> date:
+    """The first day of an instant's month in UTC: the value of `receipt_month`."""
+    return instant.astimezone(UTC).date().replace(day=1)
+
+
+def add_months(month: date, count: int) -> date:
+    """The first day of the month `count` months later, or earlier if negative."""
+    index = month.year * 12 + month.month - 1 + count
+    return date(index // 12, index % 12 + 1, 1)
+
+
+def partition_name(month: date) -> str:
+    """`event_2026_11` for any day of November 2026."""
+    return f"event_{month.year:04}_{month.month:02}"
+
+
+def ensure_event_partitions(months_ahead: int = MONTHS_AHEAD, now: datetime | None = None) -> list[str]:
+    """Make the partitions from last month to `months_ahead` months from `now`; return the names of those made."""
+    current = month_of(now or timezone.now())
+    return ensure_partitions([add_months(current, step) for step in range(-1, months_ahead + 1)])
+
+
+def ensure_partitions(months: list[date]) -> list[str]:
+    """Make the partitions of these months; return the names of those that were missing. Safe to run twice at once."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+        missing = [month for month in months if not _is_attached(cursor, partition_name(month))]
+        for month in missing:
+            _make(cursor, month)
+    return [partition_name(month) for month in missing]
+
+
+def _is_attached(cursor, name: str) -> bool:  # type: ignore[no-untyped-def]
+    cursor.execute(
+        "SELECT 1 FROM pg_inherits WHERE inhparent = 'event'::regclass AND inhrelid = to_regclass(%s)", [name]
+    )
+    return cursor.fetchone() is not None
+
+
+def _make(cursor, month: date) -> None:  # type: ignore[no-untyped-def]
+    name, after = partition_name(month), add_months(month, 1)
+    cursor.execute(f"CREATE TABLE IF NOT EXISTS {name} (LIKE event INCLUDING DEFAULTS) WITH ({_STORAGE})")
+    cursor.execute(f"ALTER TABLE event ATTACH PARTITION {name} FOR VALUES FROM ('{month}') TO ('{after}')")
