@@ -5,6 +5,7 @@ hold `lock` while they read or change anything. Which changes are allowed is the
 """
 
 import copy
+import json
 import re
 import secrets
 import threading
@@ -48,8 +49,6 @@ PREFIXES = {
     "test_helpers.test_clock": "clock",
     "webhook_endpoint": "we",
 }
-# Properties that hold addresses of the sandbox itself: they follow it to another port.
-ADDRESSES = ("hosted_invoice_url", "url", "pdf")
 
 
 @dataclass
@@ -110,7 +109,7 @@ class Account:
         self._state = StateFile(state) if state else None
         self._clear()
         if self._state:
-            self._load(self._state.read())
+            self._load(self._state)
 
     def _clear(self) -> None:
         self.objects: dict[str, Thing] = {}
@@ -151,15 +150,16 @@ class Account:
             }
         )
 
-    def _load(self, saved: Thing) -> None:
+    def _load(self, state: StateFile) -> None:
+        saved = state.read()
+        former = saved.get("base")
+        if former and former != self.base:  # the addresses of pages follow the sandbox to another port
+            saved = json.loads(json.dumps(saved).replace(f"{former}/", f"{self.base}/"))
+        state.rewrite({**saved, "base": self.base})
         self.shift = saved.get("shift", 0)
         self._private = saved["private"]
         self.keys = {key: kept for key, kept in saved["keys"].items() if self.now() - kept["at"] < DAY}
-        former = saved.get("base", "")
         for thing in saved["objects"].values():
-            for name in ADDRESSES:
-                if former and str(thing.get(name)).startswith(former + "/"):
-                    thing[name] = self.base + thing[name].removeprefix(former)
             self._shelve(thing)
         for made in self.all("webhook_endpoint"):
             self.listen(self.endpoint_of(made), catch_up=True)

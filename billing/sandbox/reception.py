@@ -128,6 +128,9 @@ def _run_once(account: Account, call: Call, note: Thing) -> Answer:
             status, body = _apply_rule(account, call, note)
         except StripeError as error:
             status, body = error.status, error.body
+        except Exception:
+            del account.keys[key]  # a mistake of the sandbox's own is no result to remember
+            raise
         entry.update(status=status, body=copy.deepcopy(body))
         account.commit(key)
     return status, body
@@ -154,7 +157,6 @@ def _remembered(account: Account, key: str, call: Call, note: Thing) -> Thing | 
             409,
             "There is currently another in-progress request using this Idempotent Key.",
             "idempotency_key_in_use",
-            type="idempotency_error",
         )
     return known
 

@@ -27,7 +27,7 @@ class StateFile:
         self._file: BufferedWriter | None = None
 
     def read(self) -> Change:
-        """Everything that the file holds, folded; leaves the file open for appending."""
+        """Everything that the file holds, folded. `rewrite` comes next, and opens the file for appending."""
         folded: Change = {name: {} for name in MAPS}
         for change in self._lines():
             for name, value in change.items():
@@ -37,7 +37,6 @@ class StateFile:
                     folded[name] = value
         for name in MAPS:
             folded[name] = {id: value for id, value in folded[name].items() if value is not None}
-        self.rewrite(folded)
         return folded
 
     def _lines(self) -> Iterator[Change]:
@@ -64,7 +63,7 @@ class StateFile:
         scalars = {name: value for name, value in change.items() if name not in MAPS}
         maps = {name: news for name in MAPS if (news := self._news(name, change[name]))}
         if maps or scalars != self._scalars:
-            assert self._file is not None, "read() comes first"
+            assert self._file is not None, "rewrite() comes first"
             self._scalars = scalars
             line = {**scalars, **maps}
             self._file.write(json.dumps(line).encode() + b"\n")

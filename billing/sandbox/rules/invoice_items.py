@@ -203,7 +203,7 @@ def new_item(account: Account, params: Thing, customer: str, currency: str, invo
 def _priced(account: Account, params: Thing, param: str) -> tuple[int, Decimal, Decimal]:
     """(amount, unit amount, quantity), from exactly one way of saying it."""
     _check_exclusive(params, param)
-    quantity = Decimal(params.get("quantity_decimal", params.get("quantity", 1)))
+    quantity = Decimal(params["quantity_decimal"] if "quantity_decimal" in params else params.get("quantity", 1))
     if quantity < 0:
         raise StripeError(400, "The quantity can't be negative.", "parameter_invalid_integer", param)
     if "amount" in params:
