@@ -58,27 +58,36 @@ class ApiKeyExpired(DomainError):
 
 class InvalidKeyName(DomainError):
     code = "invalid_name"
+    status = 422
     sentence = "Enter a name of at most 120 characters."
 
 
 class InvalidExpiry(DomainError):
     code = "invalid_expiry"
+    status = 422
     sentence = "The expiry must be in the future."
 
 
 class InvalidOverlap(DomainError):
     code = "invalid_overlap"
+    status = 422
     sentence = "The overlap must be between nothing and 30 days."
 
 
 class UnknownProject(DomainError):
     code = "unknown_project"
+    status = 422
     sentence = "There is no such project."
 
 
 class ProjectArchived(DomainError):
     code = "project_archived"
     sentence = "That project is archived: choose another."
+
+
+class OrganisationSuspended(DomainError):
+    code = "organisation_suspended"
+    sentence = "This organisation is suspended: its keys cannot be made or rotated."
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +111,7 @@ def create_api_key(
     request: HttpRequest | None = None,
 ) -> tuple[ApiKey, Credential]:
     """Make a key of a project. The credential holds the secret, which is not kept: show it once."""
+    _refuse_if_suspended(organisation)
     project = _usable_project(organisation, project)
     if expires_at is not None and expires_at <= timezone.now():
         raise InvalidExpiry
@@ -143,6 +153,7 @@ def rotate_api_key(
     if not timedelta(0) <= overlap <= LONGEST_OVERLAP:
         raise InvalidOverlap
     locked = ApiKey.objects.select_for_update().get(pk=api_key.pk)
+    _refuse_if_suspended(locked.organisation)
     if locked.revoked_at is not None:
         raise ApiKeyRevoked
     if not locked.is_live(now):
@@ -200,7 +211,11 @@ def touch_last_used(pairs: Mapping[int, datetime]) -> int:
     """
     if not pairs:
         return 0
-    parameters: dict[str, Any] = {"ids": list(pairs), "instants": list(pairs.values()), "precision": LAST_USED_PRECISION}
+    parameters: dict[str, Any] = {
+        "ids": list(pairs),
+        "instants": list(pairs.values()),
+        "precision": LAST_USED_PRECISION,
+    }
     with connection.cursor() as cursor:
         cursor.execute(TOUCH_LAST_USED, parameters)
         return cursor.rowcount
@@ -252,6 +267,11 @@ def _add_secret(api_key: ApiKey) -> Credential:
         last_four=credential.last_four,
     )
     return credential
+
+
+def _refuse_if_suspended(organisation: Organisation) -> None:
+    if Organisation.objects.filter(pk=organisation.pk, suspended_at__isnull=False).exists():
+        raise OrganisationSuspended
 
 
 def _usable_project(organisation: Organisation, project: Project) -> Project:

@@ -13,6 +13,9 @@ class DomainError(Exception):
     # For the user: what is wrong and, where it helps, what to do.
     sentence = "That cannot be done."
 
+    # What the REST API answers with: 409 when the state of things forbids it, 422 when the request itself is wrong.
+    status = 409
+
     def __init__(self, sentence: str = "") -> None:
         self.sentence = sentence or self.sentence
         super().__init__(self.sentence)

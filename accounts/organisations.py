@@ -31,16 +31,19 @@ LONGEST_SLUG = 63
 
 class UnknownOrganisation(DomainError):
     code = "unknown_organisation"
+    status = 404
     sentence = "There is no such organisation."
 
 
 class InvalidName(DomainError):
     code = "invalid_name"
+    status = 422
     sentence = "Enter a name of at most 120 characters."
 
 
 class InvalidTimeZone(DomainError):
     code = "invalid_time_zone"
+    status = 422
     sentence = "That is not an IANA time zone such as Europe/Berlin."
 
 

@@ -12,7 +12,6 @@ from django.http import Http404, HttpRequest, JsonResponse
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
-from rest_framework.views import set_rollback
 
 from accounts.errors import DomainError
 
@@ -40,7 +39,6 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response 
     described = _describe(error)
     if described is None:
         return None
-    set_rollback()
     status, problem = described
     response = Response(problem, status=status, content_type=CONTENT_TYPE)
     if header := getattr(error, "auth_header", None):
@@ -65,7 +63,7 @@ def _describe(error: Exception) -> tuple[int, dict[str, Any]] | None:
         case Problem():
             return error.status_code, body(error.status_code, error.code, str(error.detail), **error.extra)
         case DomainError():
-            return 409, body(409, error.code, error.sentence)
+            return error.status, body(error.status, error.code, error.sentence)
         case Http404():
             return 404, body(404, "not_found", "There is nothing at this address.")
         case PermissionDenied():

@@ -12,6 +12,7 @@ from accounts.models import ApiKey, Organisation, Project
 
 class InvalidProjectName(DomainError):
     code = "invalid_name"
+    status = 422
     sentence = "Enter a name of at most 120 characters."
 
 

@@ -28,5 +28,9 @@ def token_id() -> str:
     return new_public_id("tok")
 
 
+def membership_id() -> str:
+    return new_public_id("member")
+
+
 def invitation_id() -> str:
     return new_public_id("invite")

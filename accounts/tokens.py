@@ -20,16 +20,19 @@ from accounts.models.tokens import ACCESS_SCOPES, SERVICE_SCOPES, Token
 
 class InvalidScopes(DomainError):
     code = "invalid_scopes"
+    status = 422
     sentence = "Choose at least one scope of those that this kind of token may have."
 
 
 class InvalidTokenName(DomainError):
     code = "invalid_name"
+    status = 422
     sentence = "Enter a name of at most 120 characters."
 
 
 class InvalidTokenExpiry(DomainError):
     code = "invalid_expiry"
+    status = 422
     sentence = "The expiry must be in the future."
 
 

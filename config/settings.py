@@ -82,6 +82,15 @@ TEMPLATES = [
 
 DATABASES = {"default": env.database("DATABASE_URL", default=embedded.database_url(DATA_DIR))}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+# Holds the counters of the sign-in rate limits and nothing else: they must be one for all processes, and the broker
+# may be one that cannot count. The table is made by a migration of accounts.
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+        "LOCATION": "cache_entry",
+        "OPTIONS": {"MAX_ENTRIES": 100_000},
+    }
+}
 
 # --- Jobs -------------------------------------------------------------------------------------------------------------
 

@@ -14,3 +14,8 @@ urlpatterns = [
     path("", include("metering.urls")),
     path("", include("billing.urls")),
 ]
+
+handler400 = "accounts.views.errors.bad_request"
+handler403 = "accounts.views.errors.permission_denied"
+handler404 = "accounts.views.errors.not_found"
+handler500 = "accounts.views.errors.server_error"

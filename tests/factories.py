@@ -31,7 +31,7 @@ class TokenWithSecret:
 
 
 class ApiClient(Client):
-    """A REST client: sends JSON, presents a token, answers with what the server said, also when that is a 500."""
+    """A REST client: sends JSON and presents a token."""
 
     def __init__(self, secret: str = "", **options: Any) -> None:
         headers = {"Authorization": f"Bearer {secret}"} if secret else {}

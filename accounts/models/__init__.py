@@ -1,5 +1,6 @@
 from accounts.models.api_keys import ApiKey, ApiKeySecret
 from accounts.models.audit import AuditEntry
+from accounts.models.idempotency import IdempotentRequest
 from accounts.models.organisations import Capability, Invitation, Membership, Organisation, Role
 from accounts.models.projects import Project
 from accounts.models.tokens import AccessToken, Scope, ServiceToken
@@ -11,6 +12,7 @@ __all__ = [
     "ApiKeySecret",
     "AuditEntry",
     "Capability",
+    "IdempotentRequest",
     "Invitation",
     "Membership",
     "Organisation",

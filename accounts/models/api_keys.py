@@ -45,6 +45,11 @@ class ApiKey(OrganisationOwned):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def newest_secret(self) -> "ApiKeySecret":
+        """The secret that was made last; lists prefetch `secrets`."""
+        return max(self.secrets.all(), key=lambda secret: secret.pk)
+
     def is_live(self, now: datetime) -> bool:
         """See also ApiKeyRows.live."""
         return self.revoked_at is None and (self.expires_at is None or self.expires_at > now)

@@ -91,6 +91,7 @@ class Organisation(models.Model):
 
 
 class Membership(OrganisationOwned):
+    public_id = models.CharField(max_length=32, unique=True, default=public_ids.membership_id, editable=False)
     organisation = models.ForeignKey(Organisation, on_delete=models.PROTECT, related_name="memberships")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="memberships")
     role = models.CharField(max_length=16, choices=Role)
