@@ -1,6 +1,7 @@
 from metering.models.events import Event, IngestBatch, RejectedEvent
 from metering.models.meters import Aggregation, Meter
-from metering.models.usage import Series, UsageDay, UsageInterval
+from metering.models.totals_checks import TotalsCheck
+from metering.models.usage import Series, UsageDay, UsageDayZone, UsageInterval
 
 __all__ = [
     "Aggregation",
@@ -9,6 +10,8 @@ __all__ = [
     "Meter",
     "RejectedEvent",
     "Series",
+    "TotalsCheck",
     "UsageDay",
+    "UsageDayZone",
     "UsageInterval",
 ]

@@ -1,0 +1,109 @@
+"""Making totals again: a range from its events after a correction, days from quarter hours after a change of zone.
+
+A rebuild is alone with the organisation's totals: it waits for running folds, and batches that arrive meanwhile are
+folded after it. Readers see the old totals until it commits.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django.db import connection, transaction
+from django.db.models import F
+
+from accounts.errors import DomainError
+from accounts.models import Organisation
+from metering import quarter_hours
+from metering.aggregation.comparing import folded_events
+from metering.aggregation.locks import rebuild_alone
+from metering.models import UsageDayZone
+
+DELETE_INTERVALS = "DELETE FROM usage_interval WHERE organisation_id = %s AND starts_at >= %s AND starts_at < %s"
+
+INSERT_INTERVALS = """
+WITH {readings},
+new_series AS (
+    INSERT INTO series (organisation_id, id, meter_id, project_id, api_key_id, model, labels)
+    SELECT DISTINCT ON (organisation_id, series_id)
+           organisation_id, series_id, meter_id, project_id, api_key_id, model, labels
+    FROM keyed ORDER BY organisation_id, series_id
+    ON CONFLICT DO NOTHING
+)
+INSERT INTO usage_interval (organisation_id, series_id, starts_at, value, count)
+SELECT organisation_id, series_id, starts_at, value, count FROM keyed"""
+
+DELETE_DAYS = "DELETE FROM usage_day WHERE organisation_id = %s AND day >= %s AND day <= %s"
+
+INSERT_DAYS = """
+INSERT INTO usage_day (organisation_id, series_id, day, value, count)
+SELECT organisation_id, series_id, (starts_at AT TIME ZONE %s)::date AS day, sum(value), sum(count)::bigint
+FROM usage_interval WHERE organisation_id = %s AND starts_at >= %s AND starts_at < %s
+GROUP BY organisation_id, series_id, day HAVING (starts_at AT TIME ZONE %s)::date BETWEEN %s AND %s"""
+
+
+class UnalignedRangeError(DomainError):
+    code = "unaligned_range"
+    sentence = "Totals are kept per quarter hour: start and end must be instants at :00, :15, :30 or :45."
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """How many rows the totals of the range consist of now."""
+
+    intervals: int
+    days: int
+
+
+def rebuild_totals(organisation: Organisation, start: datetime, end: datetime) -> Rebuilt:
+    """Replace the quarter hours of [start, end), and the days they touch, by what the folded events say."""
+    if not (quarter_hours.is_aligned(start) and quarter_hours.is_aligned(end)):
+        raise UnalignedRangeError
+    with transaction.atomic(), connection.cursor() as cursor:
+        rebuild_alone(cursor, organisation.pk)
+        zone = _kept_zone(organisation)
+        cursor.execute(DELETE_INTERVALS, [organisation.pk, start, end])
+        intervals = _insert_intervals(cursor, organisation, start, end)
+        first_day, last_day = (at.astimezone(zone).date() for at in (start, end - timedelta.resolution))
+        return Rebuilt(intervals, _write_days(cursor, organisation, zone, first_day, last_day))
+
+
+def rebuild_days(organisation: Organisation) -> int:
+    """Make all of an organisation's days again in its present time zone; returns how many rows they are."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        rebuild_alone(cursor, organisation.pk)
+        organisation.refresh_from_db(fields=["time_zone"])
+        UsageDayZone.objects.update_or_create(organisation=organisation, defaults={"time_zone": organisation.time_zone})
+        return _write_days(cursor, organisation, organisation.zone, date.min, date.max)
+
+
+def organisations_with_moved_days() -> list[Organisation]:
+    """Organisations whose time zone changed after their days were made; until `rebuild_days`, nobody reads those."""
+    moved = UsageDayZone.objects.exclude(time_zone=F("organisation__time_zone")).order_by("organisation_id")
+    return [zone.organisation for zone in moved.select_related("organisation")]
+
+
+def _kept_zone(organisation: Organisation) -> ZoneInfo:
+    kept, _ = UsageDayZone.objects.get_or_create(
+        organisation=organisation, defaults={"time_zone": organisation.time_zone}
+    )
+    return ZoneInfo(kept.time_zone)
+
+
+def _insert_intervals(cursor: Any, organisation: Organisation, start: datetime, end: datetime) -> int:
+    keyed = folded_events(organisation, start, end)
+    if keyed is None:
+        return 0
+    cursor.execute(INSERT_INTERVALS.format(readings=keyed.text), keyed.params)
+    return cursor.rowcount
+
+
+def _write_days(cursor: Any, organisation: Organisation, zone: ZoneInfo, first: date, last: date) -> int:
+    """Make the days `first` to `last` again, both included, whole, from quarter hours."""
+    cursor.execute(DELETE_DAYS, [organisation.pk, first, last])
+    # No zone is further from UTC than 14 hours.
+    margin = timedelta(days=1)
+    start = datetime.combine(max(first, date.min + margin) - margin, datetime.min.time(), UTC)
+    end = datetime.combine(min(last, date.max - 2 * margin) + 2 * margin, datetime.min.time(), UTC)
+    cursor.execute(INSERT_DAYS, [zone.key, organisation.pk, start, end, zone.key, first, last])
+    return cursor.rowcount

@@ -1,0 +1,20 @@
+"""What the nightly comparison of totals with events found."""
+
+from django.db import models
+
+
+class TotalsCheck(models.Model):
+    """One run of `metering.aggregation.compare_totals` over all organisations. Written by the task of that name."""
+
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField()
+    # How many totals were not what their events say; 0 is as it should be.
+    differences = models.PositiveIntegerField()
+    # The first of them, as text: organisation, series, period, figures.
+    detail = models.JSONField(default=list)
+
+    class Meta:
+        ordering = ["-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.started_at:%Y-%m-%d %H:%M}: {self.differences} differences"

@@ -1,0 +1,26 @@
+"""The read side of metering: what was used, by time and dimensions. Portal, API, exports and billing all read here.
+
+Figures are sums of totals, exact, one query per report. Days and months are the organisation's. Nothing is written.
+"""
+
+from metering.reports.choosing import MixedUnitsError, NotAdditiveError, UnknownMeterError, token_meters
+from metering.reports.freshness import LiveRate, last_received_at, live_rate, pending_events
+from metering.reports.quantities import Quantity, quantities
+from metering.reports.usage import UsageFilter, UsageReport, UsageRow, usage
+
+__all__ = [
+    "LiveRate",
+    "MixedUnitsError",
+    "NotAdditiveError",
+    "Quantity",
+    "UnknownMeterError",
+    "UsageFilter",
+    "UsageReport",
+    "UsageRow",
+    "last_received_at",
+    "live_rate",
+    "pending_events",
+    "quantities",
+    "token_meters",
+    "usage",
+]

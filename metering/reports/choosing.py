@@ -1,0 +1,66 @@
+"""Which meters a report adds up, and what cannot be added: other units, parts and their whole, maxima and averages."""
+
+from collections.abc import Sequence
+
+from accounts.errors import DomainError
+from metering.models import Meter
+from metering.models.meters import ADDITIVE
+
+
+class UnknownMeterError(DomainError):
+    code = "unknown_meter"
+
+
+class NotAdditiveError(DomainError):
+    code = "not_additive"
+
+
+class MixedUnitsError(DomainError):
+    code = "mixed_units"
+
+
+def choose_meters(keys: Sequence[str], *, is_split: bool) -> list[Meter]:
+    """The meters with these keys, or all additive ones, in their order. `is_split`: each gets figures of its own."""
+    every = list(Meter.objects.select_related("part_of"))
+    if not keys:
+        chosen = [meter for meter in every if meter.is_additive]
+    else:
+        chosen = [meter for meter in every if meter.key in keys]
+        _refuse_unknown(keys, chosen)
+        _refuse_not_additive(chosen)
+    if not is_split:
+        _refuse_mixture(chosen)
+    return chosen
+
+
+def token_meters() -> tuple[str, ...]:
+    """Keys of the meters whose sum is the tokens in total: exclusive pools only, so nothing is added twice."""
+    meters = Meter.objects.filter(unit="tokens", aggregation__in=ADDITIVE, part_of=None)
+    return tuple(meters.values_list("key", flat=True))
+
+
+def _refuse_unknown(keys: Sequence[str], chosen: Sequence[Meter]) -> None:
+    unknown = sorted(set(keys) - {meter.key for meter in chosen})
+    if unknown:
+        raise UnknownMeterError(f"There is no meter called {', '.join(map(repr, unknown))}.")
+
+
+def _refuse_not_additive(chosen: Sequence[Meter]) -> None:
+    for meter in chosen:
+        if not meter.is_additive:
+            kind = meter.get_aggregation_display().lower()
+            raise NotAdditiveError(f"{meter.name} is a {kind}: its readings cannot be added up over time.")
+
+
+def _refuse_mixture(chosen: Sequence[Meter]) -> None:
+    units = sorted({meter.unit for meter in chosen})
+    if len(units) > 1:
+        raise MixedUnitsError(
+            f"{' and '.join(units)} cannot be added up: choose meters of one unit, or group by meter."
+        )
+    keys = {meter.key for meter in chosen}
+    for meter in chosen:
+        if meter.part_of is not None and meter.part_of.key in keys:
+            raise MixedUnitsError(
+                f"{meter.name} are part of {meter.part_of.name} and would count twice: choose one, or group by meter."
+            )

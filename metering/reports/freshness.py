@@ -1,0 +1,99 @@
+"""How recent the figures are: what is not in the totals yet, when the last events came in, how fast tokens flow now."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.db import connection
+
+from accounts.models import Organisation
+from metering.aggregation.statement import DECIMAL_STRING
+from metering.models import IngestBatch, Meter
+from metering.models.meters import ADDITIVE
+from metering.quarter_hours import floor
+
+LIVE_MINUTES = 5
+# Up to this many recent events are added up one by one; beyond it the quarter hours are precise enough.
+LIVE_EVENTS = 20_000
+
+EVENTS_BETWEEN = """
+SELECT count(*) FROM event
+WHERE organisation_id = %s AND batch_id = ANY(%s) AND receipt_month = ANY(%s) AND time >= %s AND time < %s"""
+
+TOKENS_OF_EVENTS = """
+SELECT coalesce(sum(CASE WHEN data ->> field ~ %s THEN (data ->> field)::numeric END), 0)
+FROM event, unnest(%s::text[], %s::text[]) AS meter (event_type, field)
+WHERE organisation_id = %s AND batch_id = ANY(%s) AND receipt_month = ANY(%s) AND time >= %s AND time < %s
+  AND type = event_type"""
+
+TOKENS_OF_INTERVALS = """
+SELECT coalesce(sum(u.value), 0)
+FROM series s JOIN usage_interval u ON u.organisation_id = s.organisation_id AND u.series_id = s.id
+WHERE s.organisation_id = %s AND u.organisation_id = %s AND u.starts_at >= %s AND u.starts_at < %s
+  AND s.meter_id = ANY(%s)"""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRate:
+    """Tokens used in [start, end), the last complete minutes."""
+
+    start: datetime
+    end: datetime
+    tokens: Decimal
+
+    @property
+    def per_minute(self) -> Decimal:
+        minutes = Decimal((self.end - self.start) // timedelta(minutes=1))
+        return self.tokens / minutes if minutes else Decimal(0)
+
+
+def pending_events(organisation: Organisation, *, start: datetime, end: datetime) -> int:
+    """How many accepted events of [start, end) are not in the totals yet."""
+    pending = IngestBatch.objects.pending().filter(organisation=organisation, first_time__lt=end, last_time__gte=start)
+    batches = list(pending.values_list("pk", "receipt_month"))
+    if not batches:
+        return 0
+    with connection.cursor() as cursor:
+        cursor.execute(EVENTS_BETWEEN, [organisation.pk, *_places(batches), start, end])
+        return int(cursor.fetchone()[0])
+
+
+def last_received_at(organisation: Organisation) -> datetime | None:
+    """When the latest batch of an organisation came in; None: never."""
+    latest = IngestBatch.objects.filter(organisation=organisation).order_by("-received_at")
+    return latest.values_list("received_at", flat=True).first()
+
+
+def live_rate(organisation: Organisation, now: datetime) -> LiveRate:
+    """Tokens in the last five complete minutes, from the events themselves, folded or not.
+
+    Where there are too many to add up one by one, from the quarter hours that are running and just past.
+    """
+    end = now.replace(second=0, microsecond=0)
+    start = end - timedelta(minutes=LIVE_MINUTES)
+    meters = list(Meter.objects.active().filter(unit="tokens", aggregation__in=ADDITIVE, part_of=None))
+    recent = IngestBatch.objects.filter(organisation=organisation, received_at__gte=start, last_time__gte=start)
+    batches = list(recent.values_list("pk", "receipt_month", "event_count"))
+    if not batches:
+        return LiveRate(start, end, Decimal(0))
+    if sum(count for *_, count in batches) > LIVE_EVENTS:
+        return _rate_of_intervals(organisation, meters, end)
+    fields = [[meter.event_type for meter in meters], [meter.value_field for meter in meters]]
+    places = _places([(pk, month) for pk, month, _ in batches])
+    with connection.cursor() as cursor:
+        cursor.execute(TOKENS_OF_EVENTS, [DECIMAL_STRING, *fields, organisation.pk, *places, start, end])
+        return LiveRate(start, end, cursor.fetchone()[0])
+
+
+def _places(batches: list[tuple[int, Any]]) -> list[list[Any]]:
+    """Ids of batches and the partitions that hold them, as parameters."""
+    return [[pk for pk, _ in batches], sorted({month for _, month in batches})]
+
+
+def _rate_of_intervals(organisation: Organisation, meters: list[Meter], end: datetime) -> LiveRate:
+    start = floor(end - timedelta(minutes=LIVE_MINUTES))
+    params: list[Any] = [organisation.pk, organisation.pk, start, end, [meter.pk for meter in meters]]
+    with connection.cursor() as cursor:
+        cursor.execute(TOKENS_OF_INTERVALS, params)
+        return LiveRate(start, end, cursor.fetchone()[0])
