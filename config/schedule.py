@@ -11,6 +11,8 @@ from celery.schedules import crontab
 SCHEDULE: dict[str, dict[str, Any]] = {
     # Totals follow events within seconds even if every message is lost.
     "fold pending batches": {"task": "metering.tasks.fold_pending_batches", "schedule": timedelta(seconds=2)},
+    # Days follow a change of an organisation's time zone; until then reports read quarter hours.
+    "rebuild moved days": {"task": "metering.tasks.rebuild_moved_days", "schedule": timedelta(minutes=5)},
     # Partitions are made months ahead; hourly, so that a day without beat does no harm.
     "create event partitions": {"task": "metering.tasks.create_event_partitions", "schedule": timedelta(hours=1)},
     # At night, when there is least to disturb: totals recomputed from events.

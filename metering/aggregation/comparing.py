@@ -45,9 +45,9 @@ NO_READINGS = """
 keyed AS (SELECT series_id, starts_at, value, count FROM usage_interval WHERE false)"""
 
 COMPARE_DAYS = """
-WITH zone AS (SELECT time_zone FROM usage_day_zone WHERE organisation_id = %s),
+WITH zone AS (SELECT days_zone FROM accounts_organisation WHERE id = %s),
 expected AS (
-    SELECT series_id, (starts_at AT TIME ZONE (SELECT time_zone FROM zone))::date AS day,
+    SELECT series_id, (starts_at AT TIME ZONE (SELECT days_zone FROM zone))::date AS day,
            sum(value) AS value, sum(count)::bigint AS count
     FROM usage_interval WHERE organisation_id = %s GROUP BY 1, 2
 ),

@@ -40,12 +40,6 @@ SOURCE = """
 SELECT organisation_id, type, project_id, api_key_id, time, data
 FROM {partition} WHERE batch_id = ANY(%s) AND type = ANY(%s)"""
 
-# The zone that an organisation's days are kept in is written down when its first day is.
-KEEP_ZONES = """
-INSERT INTO usage_day_zone (organisation_id, time_zone)
-SELECT id, time_zone FROM accounts_organisation WHERE id = ANY(%s) ORDER BY id
-ON CONFLICT DO NOTHING"""
-
 FOLD = """
 WITH {readings},
 new_series AS (
@@ -64,8 +58,8 @@ intervals AS (
 ),
 days AS (
     INSERT INTO usage_day AS kept (organisation_id, series_id, day, value, count)
-    SELECT organisation_id, series_id, (starts_at AT TIME ZONE time_zone)::date AS day, sum(value), sum(count)::bigint
-    FROM keyed JOIN usage_day_zone USING (organisation_id)
+    SELECT organisation_id, series_id, (starts_at AT TIME ZONE days_zone)::date AS day, sum(value), sum(count)::bigint
+    FROM keyed JOIN accounts_organisation o ON o.id = organisation_id
     GROUP BY organisation_id, series_id, day ORDER BY organisation_id, series_id, day
     ON CONFLICT (organisation_id, series_id, day)
     DO UPDATE SET value = kept.value + excluded.value, count = kept.count + excluded.count
@@ -152,7 +146,6 @@ def _fold(cursor: Any, claimed: Sequence[_Claimed]) -> list[tuple[int, datetime]
     rules = rules_between(min(batch.first_time for batch in claimed), max(batch.last_time for batch in claimed))
     if not rules:
         return []
-    cursor.execute(KEEP_ZONES, [sorted({batch.organisation_id for batch in claimed})])
     keyed = readings(_events_of(claimed, rules), rules)
     cursor.execute(FOLD.format(readings=keyed.text), keyed.params)
     return list(cursor.fetchall())

@@ -17,7 +17,6 @@ from accounts.models import Organisation
 from metering import quarter_hours
 from metering.aggregation.comparing import folded_events
 from metering.aggregation.locks import rebuild_alone
-from metering.models import UsageDayZone
 
 DELETE_INTERVALS = "DELETE FROM usage_interval WHERE organisation_id = %s AND starts_at >= %s AND starts_at < %s"
 
@@ -61,7 +60,8 @@ def rebuild_totals(organisation: Organisation, start: datetime, end: datetime) -
         raise UnalignedRangeError
     with transaction.atomic(), connection.cursor() as cursor:
         rebuild_alone(cursor, organisation.pk)
-        zone = _kept_zone(organisation)
+        organisation.refresh_from_db(fields=["days_zone"])
+        zone = ZoneInfo(organisation.days_zone)
         cursor.execute(DELETE_INTERVALS, [organisation.pk, start, end])
         intervals = _insert_intervals(cursor, organisation, start, end)
         first_day, last_day = (at.astimezone(zone).date() for at in (start, end - timedelta.resolution))
@@ -73,21 +73,14 @@ def rebuild_days(organisation: Organisation) -> int:
     with transaction.atomic(), connection.cursor() as cursor:
         rebuild_alone(cursor, organisation.pk)
         organisation.refresh_from_db(fields=["time_zone"])
-        UsageDayZone.objects.update_or_create(organisation=organisation, defaults={"time_zone": organisation.time_zone})
+        organisation.days_zone = organisation.time_zone
+        organisation.save(update_fields=["days_zone"])
         return _write_days(cursor, organisation, organisation.zone, date.min, date.max)
 
 
 def organisations_with_moved_days() -> list[Organisation]:
     """Organisations whose time zone changed after their days were made; until `rebuild_days`, nobody reads those."""
-    moved = UsageDayZone.objects.exclude(time_zone=F("organisation__time_zone")).order_by("organisation_id")
-    return [zone.organisation for zone in moved.select_related("organisation")]
-
-
-def _kept_zone(organisation: Organisation) -> ZoneInfo:
-    kept, _ = UsageDayZone.objects.get_or_create(
-        organisation=organisation, defaults={"time_zone": organisation.time_zone}
-    )
-    return ZoneInfo(kept.time_zone)
+    return list(Organisation.objects.exclude(time_zone=F("days_zone")).order_by("pk"))
 
 
 def _insert_intervals(cursor: Any, organisation: Organisation, start: datetime, end: datetime) -> int:

@@ -1,6 +1,6 @@
-"""The zone that days are kept in, the nightly check's results, and room on the pages of totals for their updates."""
+"""The nightly check's results, and room on the pages of totals for their updates."""
 
-import django.db.models.deletion
+import django.core.serializers.json
 from django.db import migrations, models
 
 # Rows of the running quarter hour and day are rewritten every second or two: with room on the page the new version
@@ -11,7 +11,8 @@ LEAVE_NONE = "ALTER TABLE usage_interval RESET (fillfactor); ALTER TABLE usage_d
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0002_append_only"),
+        # Folding reads days_zone.
+        ("accounts", "0003_organisation_days_zone"),
         ("metering", "0003_event_partitions"),
     ]
 
@@ -23,27 +24,9 @@ class Migration(migrations.Migration):
                 ("started_at", models.DateTimeField()),
                 ("finished_at", models.DateTimeField()),
                 ("differences", models.PositiveIntegerField()),
-                ("detail", models.JSONField(default=list)),
+                ("detail", models.JSONField(default=list, encoder=django.core.serializers.json.DjangoJSONEncoder)),
             ],
             options={"ordering": ["-pk"]},
-        ),
-        migrations.CreateModel(
-            name="UsageDayZone",
-            fields=[
-                (
-                    "organisation",
-                    models.OneToOneField(
-                        db_constraint=False,
-                        on_delete=django.db.models.deletion.DO_NOTHING,
-                        primary_key=True,
-                        related_name="+",
-                        serialize=False,
-                        to="accounts.organisation",
-                    ),
-                ),
-                ("time_zone", models.CharField(max_length=64)),
-            ],
-            options={"db_table": "usage_day_zone"},
         ),
         migrations.RunSQL(LEAVE_ROOM, LEAVE_NONE),
     ]

@@ -1,7 +1,7 @@
 from metering.models.events import Event, IngestBatch, RejectedEvent
 from metering.models.meters import Aggregation, Meter
 from metering.models.totals_checks import TotalsCheck
-from metering.models.usage import Series, UsageDay, UsageDayZone, UsageInterval
+from metering.models.usage import Series, UsageDay, UsageInterval
 
 __all__ = [
     "Aggregation",
@@ -12,6 +12,5 @@ __all__ = [
     "Series",
     "TotalsCheck",
     "UsageDay",
-    "UsageDayZone",
     "UsageInterval",
 ]

@@ -1,5 +1,6 @@
 """What the nightly comparison of totals with events found."""
 
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 
 
@@ -11,7 +12,7 @@ class TotalsCheck(models.Model):
     # How many totals were not what their events say; 0 is as it should be.
     differences = models.PositiveIntegerField()
     # The first of them, as text: organisation, series, period, figures.
-    detail = models.JSONField(default=list)
+    detail = models.JSONField(default=list, encoder=DjangoJSONEncoder)
 
     class Meta:
         ordering = ["-pk"]

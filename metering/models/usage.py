@@ -59,7 +59,7 @@ class UsageInterval(models.Model):
 
 
 class UsageDay(models.Model):
-    """A series on one day of the organisation's zone, for long ranges."""
+    """A series on one day of the organisation's `days_zone`, for long ranges."""
 
     pk = models.CompositePrimaryKey("organisation_id", "series_id", "day")
     organisation = models.ForeignKey(
@@ -75,22 +75,3 @@ class UsageDay(models.Model):
 
     def __str__(self) -> str:
         return f"{self.series_id} {self.day}"
-
-
-class UsageDayZone(models.Model):
-    """The time zone that an organisation's UsageDay rows are kept in.
-
-    Written with the first of them and by `rebuild_days`. Where it differs from the organisation's zone, that has
-    changed and the days are not to be read until they are rebuilt.
-    """
-
-    organisation = models.OneToOneField(
-        Organisation, primary_key=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+"
-    )
-    time_zone = models.CharField(max_length=64)
-
-    class Meta:
-        db_table = "usage_day_zone"
-
-    def __str__(self) -> str:
-        return self.time_zone

@@ -11,7 +11,7 @@ from django.db import connection
 from accounts.models import ApiKey, Organisation, Project
 from metering.aggregation.rebuilding import UnalignedRangeError
 from metering.buckets import Granularity, is_midnight, midnight
-from metering.models import Meter, UsageDayZone
+from metering.models import Meter
 from metering.quarter_hours import is_aligned
 from metering.reports.choosing import choose_meters
 
@@ -148,11 +148,11 @@ def _query(
 
 
 def _days_serve(organisation: Organisation, start: datetime, end: datetime) -> bool:
-    """Whether whole days of the organisation make up the range, and its days are kept in its present zone."""
+    """Whether whole days of the organisation make up the range, and its days are counted in its present zone."""
     zone = organisation.zone
-    if not (is_midnight(start, zone) and is_midnight(end, zone)):
+    if organisation.days_zone != organisation.time_zone:
         return False
-    return UsageDayZone.objects.filter(organisation=organisation, time_zone=organisation.time_zone).exists()
+    return is_midnight(start, zone) and is_midnight(end, zone)
 
 
 def _conditions(filters: UsageFilter) -> tuple[str, list[Any]]:

@@ -1,0 +1,58 @@
+"""The alarm clock of metering: each task is a sweep, safe to run twice at once. The rows are the queue."""
+
+import logging
+from dataclasses import asdict
+
+from celery import shared_task
+from django.utils import timezone
+
+from accounts.enqueue import enqueue_on_commit
+from metering import aggregation
+from metering.models import TotalsCheck
+from metering.partitions import ensure_event_partitions
+
+logger = logging.getLogger(__name__)
+
+# Groups folded by one task; then it makes way for others and goes on in a new one.
+MOST_GROUPS = 20
+# Differences written down with the check; the number of all is kept anyway.
+MOST_DETAIL = 100
+
+
+@shared_task
+def fold_pending_batches() -> None:
+    """Add pending batches to the totals until there are none, or enough for one task."""
+    for _ in range(MOST_GROUPS):
+        if not aggregation.fold_pending(now=timezone.now()).batches:
+            return
+    enqueue_on_commit(fold_pending_batches)
+
+
+@shared_task
+def rebuild_moved_days() -> None:
+    """Make the days of organisations again that changed their time zone."""
+    for organisation in aggregation.organisations_with_moved_days():
+        rows = aggregation.rebuild_days(organisation)
+        logger.info("Made %s rows of days of %s again in %s.", rows, organisation.public_id, organisation.time_zone)
+
+
+@shared_task
+def create_event_partitions() -> None:
+    """Make the partitions of the coming months."""
+    for name in ensure_event_partitions():
+        logger.info("Made partition %s.", name)
+
+
+@shared_task
+def compare_totals() -> None:
+    """Recompute every total from its events; the result is kept as a TotalsCheck and logged when it is bad."""
+    started_at = timezone.now()
+    differences = aggregation.compare_totals()
+    if differences:
+        logger.error("%s totals are not what their events say: see the totals check.", len(differences))
+    TotalsCheck.objects.create(
+        started_at=started_at,
+        finished_at=timezone.now(),
+        differences=len(differences),
+        detail=[asdict(one) for one in differences[:MOST_DETAIL]],
+    )
