@@ -31,7 +31,7 @@ Webhook endpoints given by control or command line are not part of the state fil
 """
 
 from billing.sandbox.account import Options
-from billing.sandbox.document import Document, DocumentMissingError, load_document
+from billing.sandbox.document import Document, DocumentMissing, load_document
 from billing.sandbox.server import Sandbox
 
-__all__ = ["Document", "DocumentMissingError", "Options", "Sandbox", "load_document"]
+__all__ = ["Document", "DocumentMissing", "Options", "Sandbox", "load_document"]

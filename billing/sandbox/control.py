@@ -13,7 +13,7 @@ from billing.sandbox.webhooks import Endpoint
 OBJECT_ID = re.compile(r"/[a-z_]+_sbx\w+")
 
 
-class NoSuchControlError(Exception):
+class NoSuchControl(Exception):
     """There is no control of this name."""
 
 
@@ -27,13 +27,13 @@ def read_control(account: Account, name: str, query: dict[str, str]) -> Any:
             return [thing for thing in account.objects.values() if wanted in (None, thing["object"])]
         if name == "summary":
             return _summary(account)
-    raise NoSuchControlError(name)
+    raise NoSuchControl(name)
 
 
 def post_control(account: Account, name: str, given: Thing) -> Thing:
     """Do what POST /_control/<name> asks for."""
     if name not in CONTROLS:
-        raise NoSuchControlError(name)
+        raise NoSuchControl(name)
     CONTROLS[name](account, given)
     return {"ok": True, "now": account.now()}
 

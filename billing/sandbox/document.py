@@ -32,7 +32,7 @@ OVERLAYS: dict[str, dict[str, tuple[Schema, set[str]]]] = {
 }
 
 
-class DocumentMissingError(Exception):
+class DocumentMissing(Exception):
     """The package that carries Stripe's document is not installed."""
 
 
@@ -61,7 +61,7 @@ def _package_version() -> str:
     try:
         return importlib.metadata.version(PACKAGE)
     except importlib.metadata.PackageNotFoundError as error:
-        raise DocumentMissingError(
+        raise DocumentMissing(
             f"The sandbox needs the package {PACKAGE}, which carries Stripe's OpenAPI document."
         ) from error
 

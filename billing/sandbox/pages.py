@@ -92,7 +92,7 @@ def _view_invoice(account: Account, invoice: Thing, outcome: Thing) -> Page:
         {
             "description": line["description"] or "Item",
             "amount": _money(line["amount"], currency),
-            "period": f"{_day(line['period']['start'])} to {_day(line['period']['end'])}",
+            "period": _days(line["period"]["start"], line["period"]["end"]),
         }
         for line in account.all("line_item", invoice=invoice["id"])
     ]
@@ -201,6 +201,10 @@ def _money(minor: int, currency: str) -> str:
     whole, part = divmod(abs(minor), 10**places)
     digits = f"{whole:,}" + (f".{part:0{places}d}" if places else "")
     return f"{'-' if minor < 0 else ''}{digits} {currency.upper()}"
+
+
+def _days(start: int, end: int) -> str:
+    return _day(start) if start == end else f"{_day(start)} to {_day(end)}"
 
 
 def _day(stamp: int) -> str:

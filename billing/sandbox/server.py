@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from billing.sandbox import pages
 from billing.sandbox.account import Account, Call, Options
-from billing.sandbox.control import NoSuchControlError, post_control, read_control
+from billing.sandbox.control import NoSuchControl, post_control, read_control
 from billing.sandbox.document import Document, Thing, load_document
 from billing.sandbox.errors import StripeError
 from billing.sandbox.passing_time import do_what_is_due
@@ -151,7 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
                 result = read_control(account, name, dict(urllib.parse.parse_qsl(url.query)))
             else:
                 result = post_control(account, name, json.loads(body or "{}"))
-        except NoSuchControlError:
+        except NoSuchControl:
             return self._reply_json(HTTPStatus.NOT_FOUND, {"error": f"no control called {name}"})
         except StripeError as error:
             return self._reply_json(error.status, error.body)
@@ -162,6 +162,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _page(self, path: str, body: str) -> None:
         if path == "/sandbox.css":
             page = pages.stylesheet()
+        elif path == "/favicon.ico":
+            page = pages.Page(status=HTTPStatus.NO_CONTENT)
         else:
             form = dict(urllib.parse.parse_qsl(body)) if self.command == "POST" else None
             page = pages.show(self.server.account, path, form)

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from billing.sandbox import DocumentMissingError, Options, Sandbox, load_document
+from billing.sandbox import DocumentMissing, Options, Sandbox, load_document
 
 # Seconds between two looks at what Stripe would have done by itself.
 TICK = 5
@@ -80,7 +80,7 @@ def _start(options: dict[str, Any]) -> Sandbox:
             ),
             tick=TICK,
         )
-    except DocumentMissingError as error:
+    except DocumentMissing as error:
         raise CommandError(str(error)) from error
     except OSError as error:
         raise CommandError(f"The sandbox cannot listen on port {options['port']}: {error.strerror}.") from error

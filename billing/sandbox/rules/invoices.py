@@ -28,7 +28,6 @@ STILL_OPEN_TO_CHANGE = {
     "expand",
     "default_payment_method",
     "payment_settings",
-    "number",
 }
 
 

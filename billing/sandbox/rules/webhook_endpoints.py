@@ -4,6 +4,7 @@ import secrets
 
 from billing.sandbox.account import Account, Call
 from billing.sandbox.document import Thing
+from billing.sandbox.rules.generic import mark_deleted
 from billing.sandbox.rules.registry import on
 
 
@@ -21,3 +22,10 @@ def create_endpoint(account: Account, call: Call) -> Thing:
     account.private_of(made)["secret"] = secret
     account.listen(account.endpoint_of(made))
     return {**made, "secret": secret}
+
+
+@on("DELETE /v1/webhook_endpoints/{webhook_endpoint}")
+def delete_endpoint(account: Account, call: Call) -> Thing:
+    made = account.find(call.arguments["webhook_endpoint"], "webhook_endpoint", "path")
+    account.endpoints.remove(account.endpoint_of(made))
+    return mark_deleted(made)

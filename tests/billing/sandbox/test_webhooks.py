@@ -46,6 +46,7 @@ class Receiver:
     def __init__(self) -> None:
         self.arrived: list[tuple[bytes, str]] = []
         self.answers: list[int] = []
+        self.secret = SECRET
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -53,6 +54,8 @@ class Receiver:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 receiver.arrived.append((body, self.headers["Stripe-Signature"]))
                 self.send_response(receiver.answers.pop(0) if receiver.answers else 200)
+                self.send_header("Location", "/elsewhere")
+                self.send_header("Content-Length", "0")
                 self.end_headers()
 
             def log_message(self, *args: object) -> None:
@@ -64,7 +67,7 @@ class Receiver:
 
     def events(self) -> list[stripe.Event]:
         """What arrived, each verified with Stripe's own code."""
-        return [stripe.Webhook.construct_event(body, signed, SECRET) for body, signed in list(self.arrived)]
+        return [stripe.Webhook.construct_event(body, signed, self.secret) for body, signed in list(self.arrived)]
 
     def wait_for(self, count: int) -> list[stripe.Event]:
         deadline = time.monotonic() + 5
@@ -126,6 +129,26 @@ def test_an_application_that_was_away_still_gets_its_events(document, receiver):
         client_of(sandbox).customers.create({"name": "Acme"})
         events = receiver.wait_for(3)
         assert len({event.id for event in events}) == 1
+
+
+def test_a_redirect_is_a_failed_delivery(document, receiver):
+    receiver.answers = [302, 302]
+    with Sandbox(document=document, webhook=(receiver.url, SECRET), options=Options(waits=(0.01,))) as sandbox:
+        api = client_of(sandbox)
+        api.customers.create({"name": "Acme"})
+        receiver.wait_for(2)
+        assert api.events.list().data[0].pending_webhooks == 1
+
+
+def test_an_endpoint_made_through_the_api_hears_what_it_asked_for_until_it_is_deleted(api, receiver):
+    endpoint = api.webhook_endpoints.create({"url": receiver.url, "enabled_events": ["customer.deleted"]})
+    receiver.secret = endpoint.secret
+    api.customers.delete(api.customers.create({"name": "Acme"}).id)
+    assert [event.type for event in receiver.wait_for(1)] == ["customer.deleted"]
+    assert not hasattr(api.webhook_endpoints.retrieve(endpoint.id), "secret")
+    api.webhook_endpoints.delete(endpoint.id)
+    api.customers.delete(api.customers.create({"name": "Acme"}).id)
+    assert api.events.list().data[0].pending_webhooks == 0
 
 
 def test_every_event_the_product_listens_to_can_happen(sandbox, api, customer, make_draft, make_open):
