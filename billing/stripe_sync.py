@@ -17,6 +17,7 @@ from itertools import batched
 from django.conf import settings
 from django.db import connection, transaction
 
+from accounts.errors import DomainError
 from billing import stripe_gateway as stripe
 from billing.models import Invoice, StripeCustomer, StripeInvoice
 from billing.models.invoices import InvoiceState
@@ -41,10 +42,9 @@ INVOICE_STATES = {
 }
 
 
-class NotYetAtStripe(Exception):
-    """The invoice has no page at Stripe: it is still being prepared, or collection is not configured."""
-
+class NotYetAtStripe(DomainError):
     code = "not_yet_at_stripe"
+    sentence = "This invoice is still being prepared for payment. Try again in a minute."
 
 
 class Mismatch(Exception):
@@ -81,7 +81,7 @@ def hosted_payment_url(invoice: Invoice) -> str:
     """The page where the customer pays. Fetched when somebody clicks, since such addresses expire."""
     push = StripeInvoice.objects.filter(invoice=invoice, state=PushState.PUSHED).first()
     if push is None or not push.stripe_id:
-        raise NotYetAtStripe("This invoice is still being prepared for payment. Try again in a minute.")
+        raise NotYetAtStripe
     return stripe.retrieve_invoice(push.stripe_id).hosted_url
 
 
