@@ -4,6 +4,7 @@ The only module that imports `stripe`. It holds no rule and no state: what is ca
 is `billing.stripe_sync`. Amounts are whole minor units; a unit price is never sent.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -325,7 +326,8 @@ def _remote_invoice(invoice: Any) -> RemoteInvoice:
 
 
 def _remote_event(event: Any) -> RemoteEvent:
-    payload = event.to_dict()
+    # The SDK turns some texts into Decimals; JSON has none.
+    payload = json.loads(json.dumps(event.to_dict(), default=str))
     about = payload.get("data", {}).get("object", {})
     return RemoteEvent(
         id=event.id,

@@ -1,16 +1,19 @@
 """The sandbox in place of Stripe, and invoices that wait to be pushed."""
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
+import stripe
 from django.conf import settings as django_settings
 
 from billing.models import Invoice, InvoiceLine, Plan, StripeInvoice, Subscription
 from billing.models.invoices import LineKind
-from billing.sandbox import Sandbox
+from billing.sandbox import Sandbox, load_document
 
 WEBHOOK_SECRET = "whsec_test"
 NOW = datetime(2026, 11, 3, 9, 0, tzinfo=UTC)
@@ -19,14 +22,18 @@ OCTOBER = (datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC))
 
 @pytest.fixture(scope="session")
 def _sandbox_process() -> Iterator[Sandbox]:
-    with Sandbox() as sandbox:
+    with Sandbox(document=load_document(Path(os.environ["KILOTOKEN_DATA"]) / "stripe-sandbox")) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
-def sandbox(_sandbox_process, settings) -> Sandbox:
+def sandbox(_sandbox_process, settings, monkeypatch) -> Sandbox:
     """A fresh account at the stand-in for Stripe, and settings that point there."""
-    _sandbox_process.post_control("reset", {})
+    _sandbox_process.post_control("reset")
+    monkeypatch.setattr(
+        stripe._http_client.HTTPClient, "INITIAL_DELAY", 0.01
+    )
+    monkeypatch.setattr(stripe._http_client.HTTPClient, "MAX_DELAY", 0.02)
     settings.STRIPE_SECRET_KEY = "sk_test_kilotoken"
     settings.STRIPE_API_BASE = _sandbox_process.url
     settings.STRIPE_WEBHOOK_SECRETS = [WEBHOOK_SECRET]
