@@ -10,6 +10,7 @@ from billing.sandbox.document import Schema, Thing
 from billing.sandbox.errors import StripeError
 
 LONGEST_PAGE = 100
+MOST_TYPES = 20  # of events in one list
 SEARCH_TERM = re.compile(r"""(?:metadata\[['"](.+?)['"]\]|(\w+)):\s*['"](.*?)['"]""")
 BOUNDS: dict[str, Callable[[Any, Any], bool]] = {
     "gt": operator.gt,
@@ -63,10 +64,17 @@ def mark_deleted(thing: Thing) -> Thing:
 def _fetch_or_change(account: Account, call: Call, kind: str) -> Thing:
     thing = account.find(list(call.arguments.values())[-1], kind, "path")
     if thing.get("deleted"):
-        return mark_deleted(thing)
+        return _show_deleted(account, call, thing)
     if call.method == "POST" and call.template.endswith("}"):
         account.update(thing, call.params)
     return thing
+
+
+def _show_deleted(account: Account, call: Call, thing: Thing) -> Thing:
+    """Some endpoints still tell of a deleted object, by the document: customers do, invoices do not."""
+    if "anyOf" not in account.document.resolve(account.document.answer_schema(call.operation)):
+        raise StripeError(404, f"No such {thing['object']}: '{thing['id']}'", "resource_missing", "id")
+    return mark_deleted(thing)
 
 
 def list_objects(account: Account, call: Call, kind: str) -> Thing:
@@ -74,6 +82,9 @@ def list_objects(account: Account, call: Call, kind: str) -> Thing:
     params = {name: value for name, value in call.params.items() if name not in ("expand", "limit")}
     after, before = params.pop("starting_after", None), params.pop("ending_before", None)
     params |= {name: value for name, value in call.arguments.items() if name in ("customer", "invoice")}
+    if len(params.get("types", ())) > MOST_TYPES:
+        message = f"You may filter by at most {MOST_TYPES} types."
+        raise StripeError(400, message, "parameter_invalid_array", "types")
     properties = account.document.schemas[kind]["properties"]
     tests = [_test(name, value) for name, value in params.items() if name in properties or name == "types"]
     items = [thing for thing in account.all(kind) if all(test(thing) for test in tests)]

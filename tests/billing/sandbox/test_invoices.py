@@ -23,6 +23,15 @@ def test_a_call_of_add_lines_adds_all_lines_or_none(api, make_draft):
     assert api.invoices.retrieve(draft.id).total == 500
 
 
+def test_lines_of_a_draft_can_be_replaced(api, make_draft):
+    draft = make_draft(100, 200, 300)
+    first, second, _ = draft.lines.data
+    removed = api.invoices.remove_lines(draft.id, {"lines": [{"id": first.id, "behavior": "delete"}]})
+    assert removed.total == 500
+    api.invoice_items.update(second.parent.invoice_item_details.invoice_item, {"amount": 250})
+    assert api.invoices.retrieve(draft.id).total == 550
+
+
 def test_more_than_250_items_are_refused(api, make_draft):
     draft = make_draft(*[1] * 100)
     api.invoices.add_lines(draft.id, {"lines": [{"amount": 1}] * 150})
@@ -48,6 +57,9 @@ def test_a_deleted_draft_is_gone(api, make_draft):
     draft = make_draft(1000)
     assert api.invoices.delete(draft.id).deleted
     assert list(api.invoices.list()) == []
+    with pytest.raises(stripe.InvalidRequestError) as refused:
+        api.invoices.retrieve(draft.id)
+    assert (refused.value.http_status, refused.value.code) == (404, "resource_missing")
     with pytest.raises(stripe.InvalidRequestError):
         api.invoices.finalize_invoice(draft.id)
 

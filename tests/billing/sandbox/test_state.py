@@ -37,8 +37,11 @@ def test_a_restart_keeps_objects_keys_clock_and_lines_on_another_port(document, 
     state = tmp_path / "state.json"
     with Sandbox(document=document, state=state) as first:
         invoice = push_one(client_of(first), "KT-1")
-        deleted = client_of(first).invoices.create({"customer": invoice.customer})
-        client_of(first).invoices.delete(deleted.id)
+        api = client_of(first)
+        draft = api.invoices.create({"customer": invoice.customer})
+        draft = api.invoices.add_lines(draft.id, {"lines": [{"amount": 100}, {"amount": 200}]})
+        api.invoices.remove_lines(draft.id, {"lines": [{"id": draft.lines.data[0].id, "behavior": "delete"}]})
+        api.invoices.delete(api.invoices.create({"customer": invoice.customer}).id)
         first.post_control("clock", advance=5000)
         before = objects_of(first)
     with Sandbox(document=document, state=state) as second:
