@@ -8,8 +8,14 @@ import pytest
 
 from metering import catalogue
 from metering.drafts import Draft, make_draft
+from metering.intake import Verdict, accept
 
 NOW = datetime(2026, 11, 15, 12, 0, tzinfo=UTC)
+
+
+def take(*drafts: Any, now: datetime = NOW, **options: Any) -> list[Verdict]:
+    """What intake says of them."""
+    return accept(list(drafts), format="test", service_token_id=None, now=now, **options)
 
 
 @pytest.fixture(autouse=True)
