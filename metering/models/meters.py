@@ -41,7 +41,8 @@ class Meter(models.Model):
     description = models.TextField(blank=True)
     # The CloudEvents type of the events that this meter reads.
     event_type = models.CharField(max_length=255)
-    # The member of the event's data that holds the value; empty for `count`. An event without it does not feed the meter.
+    # The member of the event's data that holds the value; empty for `count`. An event without it does not feed the
+    # meter.
     value_field = models.CharField(max_length=63, blank=True)
     aggregation = models.CharField(max_length=16, choices=Aggregation)
     # One of what is counted, in the plural: tokens, requests, seconds.
@@ -50,7 +51,8 @@ class Meter(models.Model):
     display_scale = models.DecimalField(max_digits=18, decimal_places=6, default=Decimal(1))
     # Members of the event's data by which totals are kept apart; `model` is promoted to a column of the series.
     dimensions = ArrayField(models.CharField(max_length=63), default=list, blank=True)
-    # The meter this one is a part of (reasoning tokens are output tokens), null otherwise. Parts are shown, never priced twice.
+    # The meter this one is a part of (reasoning tokens are output tokens), null otherwise. Parts are shown, never
+    # priced twice.
     part_of = models.ForeignKey("self", null=True, blank=True, on_delete=models.PROTECT, related_name="parts")
     # Order on pages and bills.
     position = models.PositiveSmallIntegerField(default=100)

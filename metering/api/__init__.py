@@ -1,0 +1,1 @@
+"""The REST API of metering, a module per noun."""
