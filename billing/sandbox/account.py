@@ -256,7 +256,7 @@ class Account:
 
     def event(self, type: str, thing: Thing, call: Call | None = None) -> None:
         """Record that something happened and tell those who listen."""
-        wanting = [endpoint for endpoint in self.endpoints if endpoint.wants({"type": type})]
+        wanting = [endpoint for endpoint in self.endpoints if endpoint.wants(type)]
         event = self.make(
             "event",
             type=type,
