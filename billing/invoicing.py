@@ -182,7 +182,7 @@ def _open_subscriptions() -> Iterator[Subscription]:
 
 
 def _lock(subscription: Subscription) -> Subscription:
-    """Locks all of the organisation's subscriptions, in order: what one invoice carries over, only one other takes up."""
+    """Locks all of the organisation's subscriptions, in order: a carried amount is taken up by one invoice only."""
     rows = (
         Subscription.objects.for_organisation(subscription.organisation)
         .select_for_update(of=("self",))
