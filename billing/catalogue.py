@@ -47,6 +47,20 @@ class ComponentInvalid(DomainError):
     sentence = "This price component cannot be charged."
 
 
+class UnknownPlan(DomainError):
+    code = "unknown_plan"
+    sentence = "There is no published plan with this key."
+
+
+def newest_version(plan_key: str) -> PlanVersion:
+    """What new subscribers of a plan get; raises UnknownPlan."""
+    plan = Plan.objects.filter(key=plan_key).first()
+    version = plan.current_version() if plan else None
+    if version is None:
+        raise UnknownPlan(f"There is no published plan “{plan_key}”.")
+    return version
+
+
 def create_plan(
     key: str,
     *,

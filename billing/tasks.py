@@ -1,9 +1,34 @@
 """Alarm clocks of billing: each wakes one verb. All are safe to run twice at once and late."""
 
 from celery import shared_task
+from django.conf import settings
 from django.utils import timezone
 
-from billing import stripe_inbox, stripe_sync
+from billing import announcing, invoicing, stripe_inbox, stripe_sync
+
+
+class ClosingFailed(Exception):
+    """Some periods could not be closed because something broke; the log says what."""
+
+
+@shared_task
+def close_ended_periods() -> None:
+    """Does nothing where the operator closes periods by hand."""
+    if not settings.AUTOMATIC_CLOSING:
+        return
+    closed = invoicing.close_ended(timezone.now())
+    if closed.failed:
+        raise ClosingFailed(f"Periods of {len(closed.failed)} subscriptions could not be closed: {closed.failed[:20]}")
+
+
+@shared_task
+def announce_invoice(invoice_id: int) -> None:
+    announcing.announce_invoice(invoice_id, now=timezone.now())
+
+
+@shared_task
+def announce_invoices() -> None:
+    announcing.announce_due(now=timezone.now())
 
 
 @shared_task

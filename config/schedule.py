@@ -19,6 +19,8 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "compare totals with events": {"task": "metering.tasks.compare_totals", "schedule": crontab(hour=3, minute=20)},
     # Periods end at any quarter hour, since anchors do.
     "close ended periods": {"task": "billing.tasks.close_ended_periods", "schedule": timedelta(minutes=5)},
+    # E-mails about new invoices that did not go out at once.
+    "announce invoices": {"task": "billing.tasks.announce_invoices", "schedule": timedelta(minutes=1)},
     # Finalised invoices that are not at Stripe yet.
     "push finalised invoices": {"task": "billing.tasks.push_finalised_invoices", "schedule": timedelta(seconds=30)},
     # Webhooks that were stored and not applied.

@@ -246,6 +246,8 @@ JSON_BODY_MAX_BYTES = 32 * 1024 * 1024
 
 # --- Billing and Stripe -----------------------------------------------------------------------------------------------
 
+# Off: an operator closes periods, in the admin or with the command, after a look at the dry run.
+AUTOMATIC_CLOSING = env.flag("AUTOMATIC_CLOSING", default=True)
 # How long after a period's end late events are waited for before the period is closed.
 CLOSING_GRACE_SECONDS = env.integer("CLOSING_GRACE_SECONDS", default=3600)
 INVOICE_NUMBER_PREFIX = env.text("INVOICE_NUMBER_PREFIX", default="KT")
