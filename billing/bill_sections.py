@@ -1,0 +1,85 @@
+"""Bill and invoice lines arranged for reading: by what they are, and usage by model. Adds up shares, computes no price.
+
+Takes lines of a running bill and rows of an invoice alike: both carry the same names.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Protocol
+
+from billing.models.invoices import LineKind
+from billing.money import exact_sum
+from billing.rating import Reading
+
+ORDER = (
+    (LineKind.CARRY_OVER, "Carried over"),
+    (LineKind.FLAT_FEE, "Fees"),
+    (LineKind.USAGE, "Usage"),
+    (LineKind.ADJUSTMENT, "Adjustments for earlier periods"),
+)
+
+
+class LineLike(Protocol):
+    kind: str
+    model: str
+    amount_minor: int
+    amount_exact: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class LineGroup:
+    # Name of the model; empty for lines that belong to none.
+    model: str
+    lines: tuple[LineLike, ...]
+    total_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    kind: str
+    title: str
+    groups: tuple[LineGroup, ...]
+    total_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class UncountedUsage:
+    meter: str
+    model: str
+    quantity: Decimal
+    # Whether the plan would charge it, had it a price.
+    is_unpriced: bool
+
+
+def sections_of(lines: Iterable[LineLike]) -> list[Section]:
+    """Sections in a fixed order, each with its lines in the bill's order."""
+    every = list(lines)
+    sections = []
+    for kind, title in ORDER:
+        of_kind = [line for line in every if line.kind == kind]
+        if of_kind:
+            sections.append(Section(kind, title, _groups(of_kind), sum(line.amount_minor for line in of_kind)))
+    return sections
+
+
+def usage_without_charge(unpriced: Sequence[Reading], uncovered: Sequence[Reading]) -> list[UncountedUsage]:
+    """Readings that cost nothing, added up by meter and model; those that only lack a price first."""
+    found: list[UncountedUsage] = []
+    for readings, is_unpriced in ((unpriced, True), (uncovered, False)):
+        keys = dict.fromkeys((reading.meter, reading.model) for reading in readings)
+        for meter, model in sorted(keys, key=lambda key: (key[1], key[0])):
+            quantity = exact_sum(
+                reading.quantity for reading in readings if (reading.meter, reading.model) == (meter, model)
+            )
+            found.append(UncountedUsage(meter, model, quantity, is_unpriced))
+    return found
+
+
+def _groups(lines: Sequence[LineLike]) -> tuple[LineGroup, ...]:
+    models = dict.fromkeys(line.model for line in lines)
+    return tuple(_group(model, [line for line in lines if line.model == model]) for model in models)
+
+
+def _group(model: str, lines: Sequence[LineLike]) -> LineGroup:
+    return LineGroup(model, tuple(lines), sum(line.amount_minor for line in lines))

@@ -1,0 +1,123 @@
+"""What a plan charges, said in words: for the pricing page, the plan page and the admin. Computes nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from billing import rating
+from billing.catalogue import components_of
+from billing.models import Plan, PlanVersion
+from billing.money import format_exact, format_quantity, format_unit_price
+from metering.models import Meter
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentWords:
+    """One part of a plan: what it is called, the price in short, and what else there is to know."""
+
+    label: str
+    price: str
+    details: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOffer:
+    """A plan as customers see it."""
+
+    plan: Plan
+    version: PlanVersion
+    # The fixed fee per period in short, "$49.00"; "$0.00" where there is none.
+    fee: str
+    # "month" or "year".
+    rhythm: str
+    components: tuple[ComponentWords, ...]
+
+
+def offers() -> list[PlanOffer]:
+    """The plans that customers may choose themselves, in the operator's order."""
+    names = meter_names()
+    plans = Plan.objects.on_offer().prefetch_related("versions")
+    versions = [version for plan in plans if (version := plan.current_version()) is not None]
+    return [offer_of(version, names) for version in versions]
+
+
+def offer_of(version: PlanVersion, names: dict[str, str] | None = None) -> PlanOffer:
+    names = meter_names() if names is None else names
+    components = components_of(version)
+    fees = [component.amount for component in components if isinstance(component, rating.FlatFee)]
+    return PlanOffer(
+        plan=version.plan,
+        version=version,
+        fee=format_exact(sum(fees, Decimal(0)), version.currency),
+        rhythm=version.cadence,
+        components=tuple(words_of(component, version, names) for component in components),
+    )
+
+
+def meter_names() -> dict[str, str]:
+    return dict(Meter.objects.values_list("key", "name"))
+
+
+def words_of(component: rating.Component, version: PlanVersion, names: dict[str, str]) -> ComponentWords:
+    match component:
+        case rating.FlatFee():
+            timing = "in advance" if component.in_advance else "afterwards"
+            amount = format_exact(component.amount, version.currency)
+            return ComponentWords(component.label, f"{amount} a {version.cadence}", (f"Charged {timing}",))
+        case rating.PerUnit():
+            price = format_unit_price(component.unit_price, scale=component.scale, currency=version.currency)
+            return ComponentWords(component.label, f"{price} {_noun(component.meter, names)}", _limits(component, version))
+        case rating.Graduated():
+            tiers = _tiers(component, version.currency)
+            return ComponentWords(component.label, f"{tiers[0]} {_noun(component.meter, names)}", (*tiers[1:], *_limits(component, version)))
+        case rating.RateCard():
+            return ComponentWords(component.label, _discount(component.multiplier), _card_details(component, version, names))
+        case _:
+            return ComponentWords(component.label, "")
+
+
+def _noun(meter: str, names: dict[str, str]) -> str:
+    return names.get(meter, meter).lower()
+
+
+def _limits(component: rating.PerUnit | rating.Graduated, version: PlanVersion) -> tuple[str, ...]:
+    details = []
+    if component.included:
+        details.append(f"{format_quantity(component.included)} included each {version.cadence}")
+    if component.models:
+        details.append(f"For {', '.join(component.models)}")
+    return tuple(details)
+
+
+def _tiers(component: rating.Graduated, currency: str) -> list[str]:
+    words = []
+    for place, tier in enumerate(component.tiers):
+        price = format_unit_price(tier.unit_price, scale=component.scale, currency=currency)
+        fee = f", plus {format_exact(tier.flat, currency)}" if tier.flat else ""
+        if tier.up_to is None:
+            reach = "Beyond that: " if place else ""
+        else:
+            reach = f"Up to {format_quantity(tier.up_to)}: "
+        words.append(f"{reach}{price}{fee}")
+    return words
+
+
+def _discount(multiplier: Decimal) -> str:
+    if multiplier == 1:
+        return "At the price list"
+    percent = format_quantity(abs(1 - multiplier) * 100)
+    return f"{percent}% {'below' if multiplier < 1 else 'above'} the price list"
+
+
+def _card_details(component: rating.RateCard, version: PlanVersion, names: dict[str, str]) -> tuple[str, ...]:
+    meters = [_noun(meter, names) for meter in component.meters]
+    details = [_sentence(meters)] if meters else []
+    for meter, units in component.included.items():
+        details.append(f"{format_quantity(units)} {_noun(meter, names)} included each {version.cadence}")
+    return tuple(details)
+
+
+def _sentence(words: Sequence[str]) -> str:
+    """ "Input tokens, cached input tokens and output tokens"."""
+    text = f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else words[0]
+    return text[:1].upper() + text[1:]
