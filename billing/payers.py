@@ -29,7 +29,9 @@ def update_billing_details(
             setattr(details, name, changes.get(name, before[name]))
         details.full_clean()
         details.save()
-        changed = {name: [before[name], getattr(details, name)] for name in FIELDS if before[name] != getattr(details, name)}
+        changed = {
+            name: [before[name], getattr(details, name)] for name in FIELDS if before[name] != getattr(details, name)
+        }
         if changed:
             record(
                 "billing_details.changed",

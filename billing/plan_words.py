@@ -66,12 +66,20 @@ def words_of(component: rating.Component, version: PlanVersion, names: dict[str,
             return ComponentWords(component.label, f"{amount} a {version.cadence}", (f"Charged {timing}",))
         case rating.PerUnit():
             price = format_unit_price(component.unit_price, scale=component.scale, currency=version.currency)
-            return ComponentWords(component.label, f"{price} {_noun(component.meter, names)}", _limits(component, version))
+            return ComponentWords(
+                component.label, f"{price} {_noun(component.meter, names)}", _limits(component, version)
+            )
         case rating.Graduated():
             tiers = _tiers(component, version.currency)
-            return ComponentWords(component.label, f"{tiers[0]} {_noun(component.meter, names)}", (*tiers[1:], *_limits(component, version)))
+            return ComponentWords(
+                component.label,
+                f"{tiers[0]} {_noun(component.meter, names)}",
+                (*tiers[1:], *_limits(component, version)),
+            )
         case rating.RateCard():
-            return ComponentWords(component.label, _discount(component.multiplier), _card_details(component, version, names))
+            return ComponentWords(
+                component.label, _discount(component.multiplier), _card_details(component, version, names)
+            )
         case _:
             return ComponentWords(component.label, "")
 

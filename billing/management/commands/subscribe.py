@@ -21,7 +21,9 @@ class Command(JsonCommand):
         super().add_arguments(parser)
         parser.add_argument("--organisation", required=True, metavar="SLUG")
         parser.add_argument("--plan", required=True, metavar="KEY")
-        parser.add_argument("--anchor", type=instant, metavar="ISO", help="When the first period begins; now unless given.")
+        parser.add_argument(
+            "--anchor", type=instant, metavar="ISO", help="When the first period begins; now unless given."
+        )
 
     def run(self, **options: Any) -> Mapping[str, Any]:
         now = timezone.now()
@@ -41,4 +43,3 @@ class Command(JsonCommand):
             "period_start": period.start,
             "period_end": period.end,
         }
-

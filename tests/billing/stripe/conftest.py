@@ -30,9 +30,7 @@ def _sandbox_process() -> Iterator[Sandbox]:
 def sandbox(_sandbox_process, settings, monkeypatch) -> Sandbox:
     """A fresh account at the stand-in for Stripe, and settings that point there."""
     _sandbox_process.post_control("reset")
-    monkeypatch.setattr(
-        stripe._http_client.HTTPClient, "INITIAL_DELAY", 0.01
-    )
+    monkeypatch.setattr(stripe._http_client.HTTPClient, "INITIAL_DELAY", 0.01)
     monkeypatch.setattr(stripe._http_client.HTTPClient, "MAX_DELAY", 0.02)
     settings.STRIPE_SECRET_KEY = "sk_test_kilotoken"
     settings.STRIPE_API_BASE = _sandbox_process.url

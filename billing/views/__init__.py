@@ -1,1 +1,0 @@
-"""The pages of billing, one module per noun."""
