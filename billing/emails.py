@@ -1,4 +1,4 @@
-"""The one e-mail billing sends: a new invoice, as text and as HTML. Composes and sends; knows nothing of rows to retry."""
+"""The one e-mail billing sends: a new invoice, as text and as HTML. Composes and sends; knows nothing of retries."""
 
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives

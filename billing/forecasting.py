@@ -1,4 +1,4 @@
-"""Where the current bill is heading if use goes on as it has: a straight line, and said only when there is ground for it.
+"""Where the current bill is heading if use goes on as it has: a straight line, said only when there is ground for it.
 
 The readings so far are stretched to the whole period and rated by the same formula as the bill, so that allowances and
 tiers are respected. No trend, no weekday, no interval: those belong to a real forecast.

@@ -1,12 +1,15 @@
 """The cast: acme with olivia, martin and vera; globex with gus; an operator; keys and tokens."""
 
 from collections.abc import Callable
+from importlib import import_module
 
 import pytest
+from django.apps import apps
 from django.test import Client
 
 from accounts.api_keys import forget_subjects, revoke_api_key
 from accounts.models import Organisation, Role, User
+from metering.models import Meter
 from tests import factories
 from tests.factories import ApiClient, KeyWithSecret, TokenWithSecret
 
@@ -15,6 +18,16 @@ from tests.factories import ApiClient, KeyWithSecret, TokenWithSecret
 def _fresh_memory():
     """No test sees what another left in a process-wide cache."""
     forget_subjects()
+
+
+@pytest.fixture(autouse=True)
+def _meters(request):
+    """Tests with real commits empty every table behind themselves, also those that migrations filled."""
+    names = {"db", "transactional_db", "django_db_setup"} & set(request.fixturenames)
+    if names or request.node.get_closest_marker("django_db"):
+        request.getfixturevalue("_django_db_helper")
+        if not Meter.objects.exists():
+            import_module("metering.migrations.0002_genai_meters").define_meters(apps, None)
 
 
 @pytest.fixture

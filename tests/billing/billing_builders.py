@@ -1,6 +1,5 @@
 """Plans, prices and usage for billing tests, made through the real verbs. Most of it happens in late 2026."""
 
-import uuid
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -10,7 +9,7 @@ from billing.models import PlanVersion, Price, Subscription
 from billing.price_book import add_price
 from billing.subscribing import subscribe
 from metering.models import Meter
-from tests import factories
+from tests.metering.usage_world import event, fold_all, send
 
 LONG_AGO = datetime(2025, 1, 1, tzinfo=UTC)
 TOKENS = ["input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens"]
@@ -69,19 +68,7 @@ def subscribed(
     return subscribe(organisation, version, now=now or anchor, anchor=anchor, actor="test")
 
 
-def use(organisation: Organisation, when: datetime, model: str = "gpt-4o", **units: int | str) -> None:
-    """Usage that is metered and folded: use(acme, at(2026, 11, 3), input_tokens=1000)."""
-    from metering.models import Series, UsageInterval
-
-    project = factories.default_project(organisation)
-    for key, value in units.items():
-        series, _ = Series.objects.get_or_create(
-            organisation=organisation,
-            id=uuid.uuid5(uuid.NAMESPACE_OID, f"{organisation.pk}{key}{model}"),
-            defaults={"meter": meter(key), "project_id": project.pk, "api_key_id": None, "model": model},
-        )
-        starts_at = when.replace(minute=when.minute - when.minute % 15, second=0, microsecond=0)
-        row, _ = UsageInterval.objects.get_or_create(
-            organisation=organisation, series_id=series.id, starts_at=starts_at, defaults={"value": 0, "count": 0}
-        )
-        UsageInterval.objects.filter(pk=row.pk).update(value=row.value + Decimal(value), count=row.count + 1)
+def use(organisation: Organisation, when: datetime, model: str = "gpt-4o", **units: int) -> None:
+    """One call that is metered and folded: use(acme, at(2026, 11, 3), input_tokens=1000)."""
+    send(event(organisation.public_id, when, model=model, **units), now=when)
+    fold_all(when)
