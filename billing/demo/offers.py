@@ -1,0 +1,100 @@
+"""What the demo provider sells: list prices of seven models and three public plans."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from billing import catalogue
+from billing.models import Plan, PlanVersion, Price
+from billing.price_book import add_price
+from billing.rating import Tier
+from metering.models import Meter
+
+ACTOR = "demo world"
+CURRENCY = "USD"
+TOKEN_METERS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens")
+PRICES_SINCE = datetime(2025, 1, 1, tzinfo=UTC)
+
+# Per million tokens: input, cached input, cache write, output. Illustrative list prices in US dollars.
+PRICES: dict[str, tuple[str, str, str, str]] = {
+    "gpt-4o": ("2.50", "1.25", "2.50", "10.00"),
+    "gpt-4o-mini": ("0.15", "0.075", "0.15", "0.60"),
+    "claude-sonnet-4-5": ("3.00", "0.30", "3.75", "15.00"),
+    "claude-haiku-4-5": ("1.00", "0.10", "1.25", "5.00"),
+    "llama-3.3-70b": ("0.60", "0.60", "0.60", "0.70"),
+    "deepseek-v3.2": ("0.28", "0.028", "0.28", "0.42"),
+    "gemini-2.5-flash": ("0.30", "0.03", "0.30", "2.50"),
+}
+
+
+def write_prices() -> None:
+    """The price book, row by row, unless it has rows."""
+    if Price.objects.exists():
+        return
+    meters = Meter.objects.in_bulk(TOKEN_METERS, field_name="key")
+    for model, amounts in PRICES.items():
+        for key, amount in zip(TOKEN_METERS, amounts, strict=True):
+            add_price(
+                meters[key],
+                model=model,
+                currency=CURRENCY,
+                amount=Decimal(amount),
+                valid_from=PRICES_SINCE,
+                source=ACTOR,
+                actor=ACTOR,
+            )
+
+
+def publish_plans(now: datetime) -> None:
+    """Pay as you go, Team and Scale, unless they are there."""
+    offers = (
+        ("pay-as-you-go", "Pay as you go", "List prices by model, nothing else.", _pay_as_you_go),
+        ("team", "Team", "A monthly fee with usage included, and a tenth off the rest.", _team),
+        ("scale", "Scale", "For steady volume: a quarter off list prices, requests by tier.", _scale),
+    )
+    for position, (key, name, description, fill) in enumerate(offers, start=1):
+        _publish(key, name=name, description=description, position=position * 10, fill=fill, now=now)
+
+
+def _publish(
+    key: str, *, name: str, description: str, position: int, fill: Callable[[PlanVersion], None], now: datetime
+) -> None:
+    if Plan.objects.filter(key=key, versions__published_at__isnull=False).exists():
+        return
+    plan = Plan.objects.filter(key=key).first() or catalogue.create_plan(
+        key, name=name, description=description, is_public=True, position=position, actor=ACTOR
+    )
+    version = catalogue.draft_version(plan, currency=CURRENCY)
+    fill(version)
+    catalogue.publish_version(version, now=now, actor=ACTOR)
+
+
+def _pay_as_you_go(version: PlanVersion) -> None:
+    catalogue.add_rate_card(version, label="Tokens at list price", meters=TOKEN_METERS)
+
+
+def _team(version: PlanVersion) -> None:
+    catalogue.add_flat_fee(version, label="Team", amount=Decimal(49), in_advance=True)
+    catalogue.add_rate_card(
+        version,
+        label="Tokens at a tenth off",
+        meters=TOKEN_METERS,
+        included={"input_tokens": Decimal(2_000_000), "output_tokens": Decimal(250_000)},
+        multiplier=Decimal("0.9"),
+    )
+
+
+def _scale(version: PlanVersion) -> None:
+    catalogue.add_flat_fee(version, label="Scale", amount=Decimal(199), in_advance=True)
+    catalogue.add_rate_card(version, label="Tokens at a quarter off", meters=TOKEN_METERS, multiplier=Decimal("0.75"))
+    catalogue.add_graduated(
+        version,
+        label="Requests",
+        meter=Meter.objects.get(key="requests"),
+        scale=Decimal(1000),
+        tiers=(
+            Tier(up_to=Decimal(1000), unit_price=Decimal(0), flat=Decimal(0)),
+            Tier(up_to=Decimal(4000), unit_price=Decimal("0.80"), flat=Decimal(0)),
+            Tier(up_to=None, unit_price=Decimal("0.50"), flat=Decimal(0)),
+        ),
+    )

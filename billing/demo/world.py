@@ -1,0 +1,212 @@
+"""Makes the demo world through the real verbs. Every step looks whether it was done before."""
+
+import json
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, timedelta
+from itertools import batched
+from zoneinfo import ZoneInfo
+
+from django.conf import settings
+
+from accounts.api_keys import create_api_key, revoke_api_key
+from accounts.errors import DomainError
+from accounts.models import ApiKey, Membership, Organisation, Project, Role, User
+from accounts.models.tokens import ACCESS_SCOPES, SERVICE_SCOPES
+from accounts.organisations import accept_invitation, create_organisation, invite
+from accounts.projects import create_project
+from accounts.tokens import create_access_token, create_service_token
+from accounts.users import create_user
+from billing import stripe_gateway, stripe_sync
+from billing.demo.history import events
+from billing.demo.offers import ACTOR, publish_plans, write_prices
+from billing.demo.stories import STORIES, Person, Story
+from billing.invoicing import close_period
+from billing.models import BillingDetails, Invoice, Plan, Subscription
+from billing.periods import quarter_hour_floor
+from billing.schedules import earliest_open_period
+from billing.subscribing import subscribe
+from metering.aggregation import fold_pending
+from metering.intake import accept
+from metering.partitions import ensure_event_partitions
+
+PASSWORD = "kilotoken-demo"
+OPERATOR = Person("Oscar Operator", "operator@kilotoken.example", Role.OWNER)
+EVENTS_PER_BATCH = 2_000
+# Two whole periods and the running one.
+PERIODS_BEFORE = 2
+
+type Progress = Callable[[str], None]
+
+
+class LiveKeyConfigured(DomainError):
+    code = "live_key_configured"
+    sentence = "The demo world sends invoices, so it is not made where a live Stripe key is configured."
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What was made, and the secrets that only now can be told."""
+
+    logins: list[dict[str, str]]
+    tokens: dict[str, str]
+    events: int
+    invoices: list[dict[str, str]] = field(default_factory=list)
+
+
+def create_world(*, now: datetime, progress: Progress = lambda line: None) -> World:
+    """Plans, prices, people, keys, two months of usage and the bills they led to."""
+    if stripe_gateway.expects_live_events():
+        raise LiveKeyConfigured
+    ensure_event_partitions(now=now)
+    write_prices()
+    publish_plans(now)
+    operator = _user(OPERATOR, is_superuser=True)
+    count, invoices = 0, []
+    for story in STORIES:
+        progress(f"{story.name}: people, keys and usage")
+        organisation = _organisation(story)
+        subscription = _subscription(story, organisation, now)
+        count += _use(story, organisation, start=subscription.anchor_at, now=now)
+        invoices += _close(story, subscription, now)
+    progress("Invoices to Stripe")
+    _collect(now)
+    return World(_logins(), _tokens(operator), count, [_told(invoice) for invoice in invoices])
+
+
+# --- Who ----------------------------------------------------------------------------------------------------------
+
+
+def _user(person: Person, *, is_superuser: bool = False) -> User:
+    found = User.objects.filter(email=person.email).first()
+    return found or create_user(person.email, password=PASSWORD, name=person.name, is_superuser=is_superuser)
+
+
+def _organisation(story: Story) -> Organisation:
+    owner, *others = [_user(person) for person in story.people]
+    organisation = Organisation.objects.filter(slug=story.slug).first()
+    if organisation is None:
+        organisation = create_organisation(story.name, owner, slug=story.slug, time_zone=story.zone, actor=ACTOR)
+    for user, person in zip(others, story.people[1:], strict=True):
+        if not Membership.objects.filter(organisation=organisation, user=user).exists():
+            invitation, _ = invite(organisation, user.email, person.role, invited_by=owner)
+            accept_invitation(invitation, user)
+    for name, project in story.keys.items():
+        _key(organisation, name, project)
+    return organisation
+
+
+def _key(organisation: Organisation, name: str, project_name: str) -> ApiKey:
+    found = ApiKey.objects.for_organisation(organisation).filter(name=name).first()
+    if found is not None:
+        return found
+    project = Project.objects.for_organisation(organisation).filter(name=project_name).first()
+    project = project or create_project(organisation, project_name, actor=ACTOR)
+    return create_api_key(organisation, project=project, name=name, actor=ACTOR)[0]
+
+
+# --- Usage --------------------------------------------------------------------------------------------------------
+
+
+def _subscription(story: Story, organisation: Organisation, now: datetime) -> Subscription:
+    found = Subscription.objects.for_organisation(organisation).current().first()
+    if found is not None:
+        return found
+    version = Plan.objects.get(key=story.plan).current_version()
+    assert version is not None
+    subscription = subscribe(organisation, version, now=now, anchor=_anchor(story, now), actor=ACTOR)
+    BillingDetails.objects.filter(organisation=organisation).update(
+        legal_name=story.legal_name, address=story.address, country=story.country
+    )
+    return subscription
+
+
+def _anchor(story: Story, now: datetime) -> datetime:
+    """Midnight of the running period's first day, two months earlier. Days past the 28th become the 28th."""
+    zone = ZoneInfo(story.zone)
+    first = now.astimezone(zone).date() - timedelta(days=story.period_age_days)
+    months = first.year * 12 + first.month - 1 - PERIODS_BEFORE
+    first = first.replace(year=months // 12, month=months % 12 + 1, day=min(first.day, 28))
+    return quarter_hour_floor(datetime.combine(first, time(), zone).astimezone(UTC))
+
+
+def _use(story: Story, organisation: Organisation, *, start: datetime, now: datetime) -> int:
+    """Send the history through intake, fold it, and revoke what was revoked since; returns how many were new."""
+    keys = {key.name: key for key in ApiKey.objects.for_organisation(organisation)}
+    subjects: Mapping[str, str] = {name: key.public_id for name, key in keys.items()}
+    accepted = 0
+    for drafts in batched(
+        events(story.history, subjects=subjects, start=start, end=now), EVENTS_PER_BATCH, strict=False
+    ):
+        verdicts = accept(drafts, format="demo", service_token_id=None, now=now, backfill=True)
+        accepted += sum(verdict.verdict == "accepted" for verdict in verdicts)
+    while fold_pending(now=now, organisation=organisation).batches:
+        pass
+    for name in story.revoked:
+        revoke_api_key(keys[name], actor=ACTOR)
+    return accepted
+
+
+# --- Bills --------------------------------------------------------------------------------------------------------
+
+
+def _close(story: Story, subscription: Subscription, now: datetime) -> list[Invoice]:
+    """Close the periods that are not left to the operator, two hours after their ends."""
+    invoices = list(Invoice.objects.filter(subscription=subscription).order_by("period_start"))
+    for _ in story.endings[len(invoices) :]:
+        period = earliest_open_period(subscription)
+        if period is None or period.end > now or story.endings[len(invoices)] == "ended":
+            break
+        invoices.append(close_period(subscription, now=period.end + timedelta(hours=2), actor=ACTOR))
+    return invoices
+
+
+def _collect(now: datetime) -> None:
+    """Push what was closed and, where the sandbox stands in for Stripe, let the customers pay what they paid."""
+    if not stripe_gateway.is_configured() or not settings.STRIPE_API_BASE:
+        return
+    stripe_sync.push_waiting(now=now)
+    for story in STORIES:
+        invoices = Invoice.objects.filter(organisation__slug=story.slug).order_by("period_start")
+        for invoice, ending in zip(invoices, story.endings, strict=False):
+            if ending == "paid" and not invoice.is_settled:
+                _pay(invoice)
+
+
+def _pay(invoice: Invoice) -> None:
+    body = json.dumps({"invoice": invoice.stripe_invoice.stripe_id, "payment_method": "pm_card_visa"}).encode()
+    address = f"{settings.STRIPE_API_BASE}/_control/pay"
+    request = urllib.request.Request(address, body, {"Content-Type": "application/json"})  # noqa: S310
+    with urllib.request.urlopen(request, timeout=10):  # noqa: S310
+        stripe_sync.refresh_invoice(invoice.pk)
+
+
+# --- What to tell -------------------------------------------------------------------------------------------------
+
+
+def _logins() -> list[dict[str, str]]:
+    people = [(f"{person.role.label} of {story.name}", person) for story in STORIES for person in story.people]
+    return [
+        {"what": what, "email": person.email, "password": PASSWORD}
+        for what, person in [("Operator (/admin/)", OPERATOR), *people]
+    ]
+
+
+def _tokens(operator: User) -> dict[str, str]:
+    """New tokens each time, since secrets are not kept."""
+    _, service = create_service_token("Demo gateway", SERVICE_SCOPES, actor=operator)
+    northwind = Organisation.objects.get(slug=STORIES[0].slug)
+    _, access = create_access_token(northwind, name="Demo finance", scopes=ACCESS_SCOPES, actor=operator)
+    return {"service_token": service.secret, "access_token": access.secret, "access_token_of": northwind.slug}
+
+
+def _told(invoice: Invoice) -> dict[str, str]:
+    invoice.refresh_from_db()
+    return {
+        "number": invoice.number,
+        "organisation": invoice.organisation.slug,
+        "state": invoice.state,
+        "total_minor": str(invoice.total_minor),
+        "currency": invoice.currency,
+    }

@@ -1,0 +1,61 @@
+"""The demo world is the same for the same day, complete after an interruption, and true to the rules."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from django.core.management import call_command
+from django.db.models import Sum
+
+from billing.demo import world
+from billing.demo.stories import STORIES
+from billing.models import Invoice, Subscription
+from metering.aggregation import compare_totals
+from metering.models import Event, UsageDay
+
+NOW = datetime(2026, 11, 22, 15, 30, tzinfo=UTC)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def figures() -> list[tuple[str, str, int]]:
+    return list(Invoice.objects.order_by("number").values_list("organisation__slug", "number", "total_minor"))
+
+
+def test_world_is_complete_and_making_it_again_changes_nothing(settings):
+    first = world.create_world(now=NOW)
+    before = figures(), Event.objects.count(), UsageDay.objects.aggregate(Sum("value"))
+    second = world.create_world(now=NOW)
+    assert (figures(), Event.objects.count(), UsageDay.objects.aggregate(Sum("value"))) == before
+    assert first.events == Event.objects.count() > 10_000
+    assert second.events == 0
+    assert {slug for slug, _, _ in figures()} == {story.slug for story in STORIES}
+    assert Subscription.objects.current().count() == len(STORIES)
+    assert list(compare_totals()) == []
+
+
+def test_an_interrupted_making_is_completed(settings, monkeypatch):
+    def refuse(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(world, "close_period", refuse)
+        with pytest.raises(KeyboardInterrupt):
+            world.create_world(now=NOW)
+    made = world.create_world(now=NOW)
+    assert len(made.invoices) == 4
+    assert all(Decimal(invoice["total_minor"]) > 0 for invoice in made.invoices)
+
+
+def test_it_is_refused_beside_a_live_key(settings):
+    settings.STRIPE_SECRET_KEY = "sk_live_x"
+    with pytest.raises(world.LiveKeyConfigured):
+        world.create_world(now=NOW)
+
+
+def test_the_command_leaves_a_note_for_this_user_only(settings, tmp_path, capsys):
+    settings.DATA_DIR = tmp_path
+    call_command("create_demo_world", "--json")
+    note = tmp_path / "demo.json"
+    assert note.stat().st_mode & 0o077 == 0
+    assert "operator@kilotoken.example" in note.read_text()
