@@ -15,7 +15,7 @@ from metering.models import Event, UsageDay
 
 NOW = datetime(2026, 11, 22, 15, 30, tzinfo=UTC)
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("transactional_db")]
 
 
 def figures() -> list[tuple[str, str, int]]:
