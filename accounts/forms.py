@@ -8,8 +8,8 @@ from django import forms
 from django.utils.crypto import get_random_string
 
 from accounts.models import Organisation, Project, Role, Scope, User
+from accounts.models.organisations import INVITATION_LIFE
 from accounts.models.tokens import ACCESS_SCOPES
-from accounts.organisations import INVITATION_LIFE
 
 ROLE_TEXTS = {
     Role.OWNER: "Owner: everything, owners included",

@@ -7,7 +7,7 @@ its own transaction. Sends no e-mail: `invite` returns the link's token, which i
 
 import secrets
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -20,9 +20,8 @@ from accounts.audit import Actor
 from accounts.credentials import Credential
 from accounts.errors import DomainError
 from accounts.models import Invitation, Membership, Organisation, Project, Role, User
-from accounts.models.organisations import validate_time_zone
+from accounts.models.organisations import INVITATION_LIFE, validate_time_zone
 
-INVITATION_LIFE = timedelta(days=7)
 DEFAULT_PROJECT = "Default"
 # Addresses that mean something else under /o/, or would confuse.
 RESERVED_SLUGS = frozenset({"new", "admin", "api"})

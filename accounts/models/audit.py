@@ -41,11 +41,6 @@ class AuditEntry(models.Model):
     def __str__(self) -> str:
         return f"{self.action} {self.subject_label}"
 
-    @property
-    def detail_lines(self) -> list[str]:
-        """The details in words: "role: viewer → admin"."""
-        return [f"{name.replace('_', ' ')}: {_in_words(value)}" for name, value in self.details.items()]
-
     def save(self, *args: object, **kwargs: object) -> None:
         if self.pk is not None:
             raise TypeError("Audit entries are never changed.")
@@ -53,6 +48,11 @@ class AuditEntry(models.Model):
 
     def delete(self, *args: object, **kwargs: object) -> tuple[int, dict[str, int]]:
         raise TypeError("Audit entries are never deleted.")
+
+    @property
+    def detail_lines(self) -> list[str]:
+        """The details in words: "role: viewer → admin"."""
+        return [f"{name.replace('_', ' ')}: {_in_words(value)}" for name, value in self.details.items()]
 
 
 def _in_words(value: object) -> str:

@@ -1,7 +1,7 @@
 """Organisations, who belongs to them and who is invited. Every organisation has at least one owner."""
 
 import zoneinfo
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Self
 
 from django.conf import settings
@@ -11,6 +11,9 @@ from django.utils import timezone
 
 from accounts import public_ids
 from accounts.tenancy import OrganisationOwned, OrganisationQuerySet
+
+# How long an invitation's link works.
+INVITATION_LIFE = timedelta(days=7)
 
 
 def validate_time_zone(name: str) -> None:
