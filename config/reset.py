@@ -23,7 +23,7 @@ def stop(instance: Instance) -> int:
     """Stop the copy that runs a data folder, or what a killed one left behind."""
     run = instance.read_run()
     if not instance.is_running:
-        left = end_leftovers(instance)
+        left = bool(end_leftovers(instance)) or embedded.postgres_is_running(instance.data)
         embedded.stop_postgres(instance.data)
         say("Stopped what an earlier copy had left behind." if left else "Nothing is running here.")
         return 0
