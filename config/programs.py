@@ -9,7 +9,7 @@ HOST = "127.0.0.1"
 WEB_WORKERS = 2
 WEB_THREADS = 4
 WORKER_PROCESSES = 2
-CELERY = (sys.executable, "-m", "celery", "--quiet", "-A", "config")
+CELERY = (sys.executable, "-W", "ignore:You're running the worker", "-m", "celery", "--quiet", "-A", "config")
 
 
 def web_command(port: int) -> list[str]:
