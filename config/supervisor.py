@@ -95,10 +95,11 @@ class Supervisor:
     def run(self, *, with_demo: bool) -> None:
         """Start everything and look after it; ends with Stopped or StartFailed, after all has stopped."""
         with self._servers():
+            sandbox = self._start_sandbox() if wants_sandbox(os.environ) else None
             self._finish("prepare", programs.prepare_command())
             self.steps.done("Tables and static files")
-            if wants_sandbox(os.environ) and programs.exists("stripe_sandbox"):
-                self._start_sandbox()
+            if sandbox:
+                self._wait_for_sandbox(sandbox)
             web = self._spawn("web", programs.web_command(self.state.port))
             if with_demo and programs.exists("create_demo_world") and self._database_is_empty():
                 self._finish("demo", programs.demo_command())
@@ -129,28 +130,31 @@ class Supervisor:
             self.steps.done("Database and broker")
             yield
 
-    def _start_sandbox(self) -> None:
+    def _start_sandbox(self) -> Child:
         """The sandbox keeps its port from start to start, so that pages that are open in a browser stay good."""
         folder = self.instance.data / "stripe"
         folder.mkdir(mode=0o700, exist_ok=True)
-        port_file = folder / "port"
-        kept = _port_in(port_file)
-        port_file.unlink(missing_ok=True)
+        kept = _port_in(folder / "port")
+        (folder / "port").unlink(missing_ok=True)
+        return self._spawn("stripe", self._sandbox_command(0 if is_taken(kept) else kept))
 
-        def command(port: int) -> list[str]:
-            secret = self.instance.secrets()["STRIPE_WEBHOOK_SECRET"]
-            webhook = f"http://{HOST}:{self.state.port}/stripe/webhook/"
-            return programs.sandbox_command(
-                folder, port=port, address=self.state.address, webhook=webhook, secret=secret
-            )
-
-        sandbox = self._spawn("stripe", command(0 if is_taken(kept) else kept))
+    def _wait_for_sandbox(self, sandbox: Child) -> None:
+        port_file = self.instance.data / "stripe" / "port"
         self._wait_for(sandbox, lambda: _port_in(port_file) > 0)
-        chosen = _port_in(port_file)
-        sandbox.command = command(chosen)
-        self.state.stripe_api_base = f"http://{HOST}:{chosen}"
+        port = _port_in(port_file)
+        sandbox.command = self._sandbox_command(port)  # where it is when it has to be started again
+        self.state.stripe_api_base = f"http://{HOST}:{port}"
         self.instance.write_run(self.state)
         self.steps.done("Stripe sandbox")
+
+    def _sandbox_command(self, port: int) -> list[str]:
+        return programs.sandbox_command(
+            self.instance.data / "stripe",
+            port=port,
+            address=self.state.address,
+            webhook=f"http://{HOST}:{self.state.port}/stripe/webhook/",
+            secret=self.instance.secrets()["STRIPE_WEBHOOK_SECRET"],
+        )
 
     def _database_is_empty(self) -> bool:
         url = os.environ.get("DATABASE_URL") or embedded.database_url(self.instance.data)
