@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from config.instance import Instance, Run
+from config.instance import DEFAULT_DATA, Instance, Run
 
 COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
@@ -58,6 +58,8 @@ def welcome(instance: Instance, run: Run, *, heading: str) -> None:
     _logins(instance, run)
     say()
     say(f"  E-mails     {run.address}/dev/mailbox/ (and here)")
+    if read_demo(instance.demo_file):
+        say(f"  Tokens      {_short(instance.demo_file)}: one to send usage with, one to read it")
     say(f"  Logs        {_short(instance.logs)}/")
     if run.stripe_api_base:
         say(f"  Stripe      a sandbox stands in, at {run.stripe_api_base}")
@@ -71,8 +73,10 @@ def _logins(instance: Instance, run: Run) -> None:
         say(f"  An empty world: sign up at {run.address}/accounts/signup/")
         return
     say()
-    for login in demo.get("logins", []):
-        say(f"  {login['what']:<42} {paint(login['email'], 'bold')}  {login['password']}")
+    logins = demo.get("logins", [])
+    widths = [max((len(login[name]) for login in logins), default=0) for name in ("what", "email")]
+    for login in logins:
+        say(f"  {login['what']:<{widths[0]}}  {paint(login['email'].ljust(widths[1]), 'bold')}  {login['password']}")
     if demo.get("try"):
         say()
         say("  Try first")
@@ -96,6 +100,4 @@ def _short(path: Path) -> str:
 
 
 def _data_option(instance: Instance) -> str:
-    from config.instance import DEFAULT_DATA
-
     return "" if instance.data == DEFAULT_DATA else f" --data {_short(instance.data)}"

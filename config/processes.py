@@ -35,6 +35,7 @@ class Child:
     environment: Mapping[str, str]
     log: Path
     seconds_to_stop: float = 8
+    only_errors: bool = False  # standard output is thrown away, standard error is kept
     process: "subprocess.Popen[bytes] | None" = None
     starts: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_RESTARTS + 1))
     shown: int = 0  # bytes of the log that are on the console
@@ -57,7 +58,7 @@ class Child:
                 list(self.command),
                 env=dict(self.environment),
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=subprocess.DEVNULL if self.only_errors else log,
                 stderr=log,
                 cwd=ROOT,
                 start_new_session=True,

@@ -3,8 +3,6 @@
 import sys
 from pathlib import Path
 
-from config.instance import ROOT
-
 HOST = "127.0.0.1"
 WEB_WORKERS = 2
 WEB_THREADS = 4
@@ -51,7 +49,3 @@ def sandbox_command(folder: Path, *, port: int, address: str, webhook: str, secr
     command = [sys.executable, "manage.py", "stripe_sandbox", "--port", str(port), "--port-file", str(folder / "port")]
     command += ["--state", str(folder / "state.json"), "--return-url", f"{address}/home/"]
     return [*command, "--webhook", webhook, "--webhook-secret", secret]
-
-
-def exists(command: str) -> bool:
-    return any(ROOT.glob(f"*/management/commands/{command}.py"))

@@ -16,7 +16,16 @@ from config.processes import end_leftover
 SECONDS_TO_STOP = 30
 # Everything that a copy keeps in its data folder, locks last.
 FOLDERS = ("postgres", "valkey", "stripe", "beat", "mailbox", "staticfiles", "logs")
-FILES = ("staticfiles.sources", "run.json", "demo.json", "secrets.json", "postgres.lock", "postgres.users", "up.lock")
+FILES = (
+    "staticfiles.sources",
+    "run.json",
+    "demo.json",
+    "demo.unfinished",
+    "secrets.json",
+    "postgres.lock",
+    "postgres.users",
+    "up.lock",
+)
 
 
 def stop(instance: Instance) -> int:

@@ -6,6 +6,7 @@ and beat; then looks after them until it is told to stop. Everything it starts e
 """
 
 import contextlib
+import http
 import http.client
 import os
 import signal
@@ -101,9 +102,8 @@ class Supervisor:
             if sandbox:
                 self._wait_for_sandbox(sandbox)
             web = self._spawn("web", programs.web_command(self.state.port))
-            if with_demo and programs.exists("create_demo_world") and self._database_is_empty():
-                self._finish("demo", programs.demo_command())
-                self.steps.done("Demo world")
+            if with_demo:
+                self._make_demo_world()
             self._spawn("worker", programs.worker_command())
             self._spawn("beat", programs.beat_command(self.instance.data))
             self._wait_for(web, self._web_answers)
@@ -156,6 +156,15 @@ class Supervisor:
             secret=self.instance.secrets()["STRIPE_WEBHOOK_SECRET"],
         )
 
+    def _make_demo_world(self) -> None:
+        """In an empty database, or where the last attempt was interrupted: the command completes what is there."""
+        unfinished = self.instance.data / "demo.unfinished"
+        if unfinished.exists() or self._database_is_empty():
+            unfinished.touch()
+            self._finish("demo", programs.demo_command(), only_errors=True)  # its progress
+            unfinished.unlink()
+            self.steps.done("Demo world")
+
     def _database_is_empty(self) -> bool:
         url = os.environ.get("DATABASE_URL") or embedded.database_url(self.instance.data)
         with psycopg.connect(url) as connection:
@@ -165,11 +174,13 @@ class Supervisor:
         connection = http.client.HTTPConnection(HOST, self.state.port, timeout=20)
         try:
             connection.request("GET", "/")
-            connection.getresponse().read()
+            status = connection.getresponse().status
         except OSError:
             return False
         finally:
             connection.close()
+        if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise StartFailed(f"The front page answers with error {status}. See {self.instance.logs / 'web.log'}")
         return True
 
     def _tell_ready(self) -> None:
@@ -223,21 +234,21 @@ class Supervisor:
 
     # --- Single processes ---------------------------------------------------------------------------------------------
 
-    def _spawn(self, name: str, command: list[str]) -> Child:
+    def _spawn(self, name: str, command: list[str], *, only_errors: bool = False) -> Child:
         environment = self.instance.environment(
             {**os.environ, "PYTHONUNBUFFERED": "1"},
             address=self.state.address,
             stripe_api_base=self.state.stripe_api_base,
         )
-        child = Child(name, command, environment, self.instance.logs / f"{name}.log")
+        child = Child(name, command, environment, self.instance.logs / f"{name}.log", only_errors=only_errors)
         self.children.append(child)
         child.start()
         self._note_processes()
         return child
 
-    def _finish(self, name: str, command: list[str]) -> None:
+    def _finish(self, name: str, command: list[str], *, only_errors: bool = False) -> None:
         """Run a program to its end, showing what it says; StartFailed when it fails."""
-        child = self._spawn(name, command)
+        child = self._spawn(name, command, only_errors=only_errors)
         while child.exit_code is None:
             echo(name, child.new_lines())
             time.sleep(0.05)

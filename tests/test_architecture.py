@@ -9,6 +9,7 @@ from typing import Any
 
 import grimp
 import pytest
+from celery import current_app
 from django.apps import apps
 from django.core.management import call_command, get_commands, load_command_class
 from django.db import models
@@ -16,6 +17,7 @@ from django.template.loader import get_template
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from accounts.tenancy import OrganisationOwned
+from config.schedule import SCHEDULE
 from tests.import_contracts import HouseLayers
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -118,6 +120,11 @@ def test_every_model_of_an_organisation_is_owned_by_it():
 @pytest.mark.django_db
 def test_migrations_are_complete():
     call_command("makemigrations", check=True, dry_run=True, verbosity=0)
+
+
+def test_every_task_of_the_schedule_exists():
+    current_app.loader.import_default_modules()
+    assert {entry["task"] for entry in SCHEDULE.values()} <= set(current_app.tasks)
 
 
 def _our_models() -> list[type[models.Model]]:
