@@ -5,5 +5,5 @@ from django.urls import URLPattern, path
 from metering.api.events import EventsView
 
 urlpatterns: list[URLPattern] = [
-    path("events", EventsView.as_view(), name="api_events"),
+    path("events", EventsView.as_view(), name="events"),
 ]
