@@ -176,6 +176,9 @@ def _part_repeats(
 
 # --- Committing -------------------------------------------------------------------------------------------------------
 
+# Batches from this size on are probed for a resend of the whole.
+PROBED_EVENTS = 100
+_POSITION = attrgetter("position")
 _UNIQUE_VIOLATION = "23505"
 _UNDEFINED_TABLE = "42P01"
 # Deadlock and failed serialisation: the same again is the cure.
@@ -210,7 +213,8 @@ def _store_new(
 ) -> dict[int, Verdict]:
     """The fast path: whatever earlier months do not know goes straight into this month's partition."""
     with transaction.atomic(durable=True), connection.cursor() as cursor:
-        known = _look_up(cursor, candidates, terms, with_current_month=False)
+        resent = _looks_resent(cursor, candidates, terms)
+        known = _look_up(cursor, candidates, terms, with_current_month=resent)
         fresh, verdicts, conflicts = _part_known(candidates, known)
         if fresh:
             copy_events(cursor, fresh, insert_batches(cursor, fresh, origin), origin.receipt_month)
@@ -233,6 +237,15 @@ def _store_unless_known(
 
 
 _Store = Callable[[list[Candidate], list[Rejection], Origin, _Terms], dict[int, Verdict]]
+
+
+def _looks_resent(cursor: CursorWrapper, candidates: list[Candidate], terms: _Terms) -> bool:
+    """Whether a large batch begins or ends with an event of this month: found out by COPY, it would leave dead rows."""
+    if len(candidates) < PROBED_EVENTS:
+        return False
+    ends = {min(candidates, key=_POSITION).identity, max(candidates, key=_POSITION).identity}
+    sample = [candidate for candidate in candidates if candidate.identity in ends]
+    return bool(find_known(cursor, sample, [month_of(terms.now)]))
 
 
 def _look_up(

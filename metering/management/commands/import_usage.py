@@ -1,0 +1,152 @@
+"""Import a usage file of an organisation: CSV with a header, or JSON objects one per line."""
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import batched
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.utils import timezone
+from tqdm import tqdm
+
+from accounts.api_keys import Subject, resolve_subjects
+from accounts.commands import JsonCommand
+from accounts.models import ApiKey
+from accounts.organisations import find_organisation
+from metering import aggregation
+from metering.formats import usage_files
+from metering.intake import Draft, Refusal, Verdict, accept
+
+# Rows committed together. An import that was stopped is started again: what is there already is skipped.
+COMMIT_ROWS = 1000
+# Refused lines told in the result; all of them are among the rejected events.
+LISTED_LINES = 20
+
+
+@dataclass
+class Tally:
+    """What became of the rows so far."""
+
+    accepted: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    rejected: int = 0
+    refused_lines: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, line: int, verdict: Verdict) -> None:
+        match verdict.verdict:
+            case "accepted":
+                self.accepted += 1
+            case "duplicate":
+                self.duplicates += 1
+            case "conflict":
+                self.conflicts += 1
+            case "rejected":
+                self.rejected += 1
+        if verdict.reason and len(self.refused_lines) < LISTED_LINES:
+            self.refused_lines.append({"line": line, "reason": verdict.reason, "detail": verdict.detail})
+
+
+class Command(JsonCommand):
+    help = (
+        "Import a usage file (CSV with a header, or .ndjson/.jsonl) into an organisation. Safe to stop and to repeat: "
+        "a row's identity is the digest of the file and its line. Exit code 1 if a row was refused or conflicts."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("file", type=Path)
+        parser.add_argument("--organisation", required=True, metavar="SLUG", help="Slug or org_… id.")
+        parser.add_argument("--model", help="The model of all rows, unless a column holds it.")
+        parser.add_argument("--api-key", metavar="key_…", help="Put the usage down to this key of the organisation.")
+        parser.add_argument(
+            "--columns",
+            type=_columns,
+            metavar="FIELD=COLUMN,…",
+            help="Which column holds what: time=TIMESTAMP,input_tokens=ContextTokens,… Usual names need not be said.",
+        )
+        parser.add_argument(
+            "--shift-to",
+            type=date.fromisoformat,
+            metavar="DAY",
+            help="Move all times by whole days so that the first row falls on this day (UTC). The same file with "
+            "another shift conflicts with itself, it is never counted twice.",
+        )
+        parser.add_argument("--type", default="ai.usage", help="The event type of all rows (ai.usage).")
+        parser.add_argument("--backfill", action="store_true", help="Take rows older than the late window.")
+        parser.add_argument("--fold", action="store_true", help="Add the rows to the totals before ending.")
+
+    def run(self, **options: Any) -> Mapping[str, Any]:
+        file = usage_files.look_over(options["file"], options["columns"])
+        if not options["model"] and "model" not in file.columns:
+            raise CommandError("Name the model with --model, or the column that holds it with --columns model=…")
+        name, subject = _subject(options["organisation"], options["api_key"])
+        shift = {"shift": usage_files.shift_to(file, options["shift_to"])} if options["shift_to"] else {}
+        rows = usage_files.drafts(file, type=options["type"], subject=name, model=options["model"], **shift)
+        tally = self._import(file, rows, subject, backfill=options["backfill"])
+        if options["fold"]:
+            while aggregation.fold_pending(now=timezone.now()).batches:
+                pass
+        return {
+            "file": str(file.path),
+            "digest": file.digest,
+            "rows": tally.accepted + tally.duplicates + tally.conflicts + tally.rejected,
+            "accepted": tally.accepted,
+            "duplicates": tally.duplicates,
+            "conflicts": tally.conflicts,
+            "rejected": tally.rejected,
+            "refused_lines": tally.refused_lines,
+            "totals": "up to date"
+            if options["fold"]
+            else "follow within seconds, or at once with the command aggregate",
+        }
+
+    def exit_code(self, result: Mapping[str, Any]) -> int:
+        return 1 if result["conflicts"] or result["rejected"] else 0
+
+    def _import(
+        self,
+        file: usage_files.UsageFile,
+        rows: Iterator[tuple[int, Draft | Refusal]],
+        subject: Subject,
+        *,
+        backfill: bool,
+    ) -> Tally:
+        tally = Tally()
+        with tqdm(total=file.lines, unit=" lines", file=sys.stderr, desc=file.path.name, mininterval=0.5) as progress:
+            for batch in batched(rows, COMMIT_ROWS):
+                verdicts = accept(
+                    [draft for _, draft in batch],
+                    format="usage_file",
+                    service_token_id=None,
+                    now=timezone.now(),
+                    backfill=backfill,
+                    assume_subject=subject,
+                )
+                for (line, _), verdict in zip(batch, verdicts, strict=True):
+                    tally.add(line, verdict)
+                progress.update(batch[-1][0] - progress.n)
+        return tally
+
+
+def _columns(text: str) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
+    columns = {field.strip(): column.strip() for field, _, column in pairs}
+    if not columns or not all(columns) or not all(columns.values()):
+        raise argparse.ArgumentTypeError("must read field=column,field=column")
+    return columns
+
+
+def _subject(organisation_name: str, api_key_id: str | None) -> tuple[str, Subject]:
+    """How the events name their subject, and whom that is."""
+    organisation = find_organisation(organisation_name)
+    name = organisation.public_id
+    if api_key_id:
+        if not ApiKey.objects.for_organisation(organisation).filter(public_id=api_key_id).exists():
+            raise CommandError(f"{organisation} has no API key {api_key_id!r}.")
+        name = api_key_id
+    return name, resolve_subjects([name])[name]
