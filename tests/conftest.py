@@ -5,13 +5,20 @@ from importlib import import_module
 
 import pytest
 from django.apps import apps
-from django.test import Client
+from django.test import Client, override_settings
 
 from accounts.api_keys import forget_subjects, revoke_api_key
 from accounts.models import Organisation, Role, User
 from metering.models import Meter
 from tests import factories
 from tests.factories import ApiClient, KeyWithSecret, TokenWithSecret
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quick_passwords():
+    """Hashing a password is slow on purpose; the cast has many and none is worth anything."""
+    with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
+        yield
 
 
 @pytest.fixture(autouse=True)

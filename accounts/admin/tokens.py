@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 from unfold.decorators import action, display
 from unfold.widgets import (
+    UnfoldAdminCheckboxSelectMultipleWidget,
     UnfoldAdminSelectWidget,
     UnfoldAdminTextInputWidget,
 )
@@ -38,7 +39,7 @@ SHOWN = (
 
 class ServiceTokenForm(forms.ModelForm):
     scopes = forms.MultipleChoiceField(
-        choices=[(scope.value, scope.label) for scope in SERVICE_SCOPES], widget=forms.CheckboxSelectMultiple
+        choices=[(scope.value, scope.label) for scope in SERVICE_SCOPES], widget=UnfoldAdminCheckboxSelectMultipleWidget
     )
     expires = forms.ChoiceField(choices=EXPIRIES, required=False, widget=UnfoldAdminSelectWidget)
 
