@@ -40,7 +40,7 @@ _VERDICT: dict[str, Any] = {
     },
 }
 _COUNT = {"type": "integer", "minimum": 0}
-_REPLY: dict[str, Any] = {
+REPLY: dict[str, Any] = {
     "type": "object",
     "required": ["accepted", "duplicates", "conflicts", "rejected", "truncated", "events"],
     "properties": {
@@ -81,7 +81,8 @@ _SAMPLE_REPLY = {
     ],
 }
 _DESCRIPTION = """
-Takes CloudEvents 1.0: one, an array, or one per line as NDJSON of any length; plain or gzip. Everything is committed
+Takes CloudEvents 1.0: one, an array, one per line as NDJSON of any length, or one in binary mode (attributes as
+`ce-…` headers, data as the body); plain or gzip. Everything is committed
 before the answer, so a body can always be sent again whole: an event is counted once per organisation, source and id.
 
 The answer is 200 for all that could be kept, with a verdict per event in the order sent. `conflict` (same source and
@@ -104,7 +105,7 @@ POST: dict[str, Any] = {
         "application/x-ndjson": _LINES,
     },
     "responses": {
-        (200, "application/json"): _REPLY,
+        (200, "application/json"): REPLY,
         400: OpenApiResponse(description="Not JSON at all, not gzip, or broken off."),
         413: OpenApiResponse(description="A JSON body over 32 MiB: send NDJSON."),
         415: OpenApiResponse(description="Another media type or encoding."),

@@ -122,7 +122,7 @@ def test_gzip_in_several_members_is_one_body(send, event):
 
 
 def test_a_long_stream_is_committed_in_steps_and_the_list_is_cut(send, event, monkeypatch):
-    from metering.api import events as view
+    from metering.api import taking as view
 
     monkeypatch.setattr(view, "COMMIT_EVENTS", 10)
     monkeypatch.setattr(view, "LISTED_EVENTS", 20)
@@ -134,7 +134,7 @@ def test_a_long_stream_is_committed_in_steps_and_the_list_is_cut(send, event, mo
 
 
 def test_a_stream_that_breaks_off_says_what_was_kept(send, event, monkeypatch):
-    from metering.api import events as view
+    from metering.api import taking as view
 
     monkeypatch.setattr(view, "COMMIT_EVENTS", 10)
     body = gzip.compress(as_lines(*[event(str(number)) for number in range(25)]))
@@ -143,6 +143,13 @@ def test_a_stream_that_breaks_off_says_what_was_kept(send, event, monkeypatch):
     assert response.json()["accepted"] == Event.objects.count()
     assert send(body, NDJSON, content_encoding="gzip").json()["rejected"] == 0
     assert Event.objects.count() == 25
+
+
+def test_an_event_may_come_in_headers(send, event):
+    members = event("1") | {"data": None}
+    headers = {f"ce-{name}": value for name, value in members.items() if value is not None}
+    reply = send(b'{"model": "m-1", "output_tokens": 5}', "application/json", **headers).json()
+    assert (reply["accepted"], reply["events"][0]["meters"]) == (1, ["output_tokens", "requests"])
 
 
 # --- What cannot be kept ----------------------------------------------------------------------------------------------
@@ -198,7 +205,7 @@ def test_a_chunked_body_is_read_to_its_end():
 
 
 def test_a_database_that_is_away_is_503_with_what_was_kept(send, event, monkeypatch):
-    from metering.api import events as view
+    from metering.api import taking as view
 
     def away(*args, **options):
         raise OperationalError("the connection is closed")
