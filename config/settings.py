@@ -243,6 +243,8 @@ FUTURE_TOLERANCE_SECONDS = env.integer("FUTURE_TOLERANCE_SECONDS", default=3600)
 EVENT_MAX_BYTES = 64 * 1024
 # A JSON body is held in memory whole; NDJSON is not, and may be of any length.
 JSON_BODY_MAX_BYTES = 32 * 1024 * 1024
+# LiteLLM puts up to 512 calls with their prompts and answers into one body, and never sends it again.
+LITELLM_BODY_MAX_BYTES = 256 * 1024 * 1024
 
 # --- Billing and Stripe -----------------------------------------------------------------------------------------------
 
