@@ -71,8 +71,8 @@ class Environment:
         """A comma-separated list, without empty members."""
         return [word.strip() for word in self.text(name, default=default).split(",") if word.strip()]
 
-    def url(self, name: str, *, default: str) -> str:
-        """An absolute http(s) address without a trailing slash; an empty default means: not set."""
+    def url(self, name: str, *, default: str | None) -> str:
+        """An absolute http(s) address without a trailing slash; an empty default means: may be left out."""
         value = self.text(name, default=default).rstrip("/")
         if value and urlsplit(value).scheme not in {"http", "https"}:
             raise ImproperlyConfigured(

@@ -139,6 +139,8 @@ class Instance:
         kept = self.secrets()
         ours = {"KILOTOKEN_DATA": str(self.data)}
         defaults = {"SECRET_KEY": kept["SECRET_KEY"], "SITE_URL": address}
+        if self.demo_file.exists():
+            defaults["AUTOMATIC_CLOSING"] = "no"  # closing a period is what its operator is there to try
         if stripe_api_base:
             ours["STRIPE_API_BASE"] = stripe_api_base
             ours["STRIPE_SECRET_KEY"] = kept["STRIPE_SECRET_KEY"]

@@ -1,6 +1,7 @@
 """Django settings. One file; every read of the environment goes through `config.env`."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from django.utils.csp import CSP
 
@@ -16,8 +17,10 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = Path(env.text("KILOTOKEN_DATA", default=str(BASE_DIR / ".data"))).resolve()
 PRODUCTION = env.is_production
 DEBUG = env.flag("DEBUG", default=False)
-SITE_URL = env.url("SITE_URL", default="" if PRODUCTION else "http://127.0.0.1:8000")
-ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", default="" if PRODUCTION else "127.0.0.1,localhost,[::1],testserver")
+SITE_URL = env.url("SITE_URL", default=None if PRODUCTION else "http://127.0.0.1:8000")
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS") or [str(urlsplit(SITE_URL).hostname)]
+if not PRODUCTION:
+    ALLOWED_HOSTS += ["127.0.0.1", "localhost", "[::1]", "testserver"]
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"

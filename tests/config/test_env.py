@@ -73,6 +73,8 @@ def test_words_are_separated_by_commas():
 def test_url_loses_its_last_slash_and_must_be_http():
     assert Environment({"U": "https://meter.example/"}).url("U", default="") == "https://meter.example"
     assert Environment({}).url("U", default="") == ""
+    with pytest.raises(ImproperlyConfigured, match="Set U"):
+        Environment({}).url("U", default=None)
     with pytest.raises(ImproperlyConfigured, match="starts with http"):
         Environment({"U": "meter.example"}).url("U", default="")
 

@@ -91,3 +91,12 @@ def test_environment_keeps_what_the_caller_has_set(instance):
 )
 def test_sandbox_stands_in_only_where_stripe_is_not_configured(variables, wanted):
     assert wants_sandbox(variables) is wanted
+
+
+def test_periods_of_a_demo_world_are_left_to_its_operator(instance):
+    assert "AUTOMATIC_CLOSING" not in instance.environment({}, address="http://127.0.0.1:1", stripe_api_base="")
+    instance.demo_file.touch()
+    made = instance.environment({}, address="http://127.0.0.1:1", stripe_api_base="")
+    assert made["AUTOMATIC_CLOSING"] == "no"
+    own = instance.environment({"AUTOMATIC_CLOSING": "yes"}, address="http://127.0.0.1:1", stripe_api_base="")
+    assert own["AUTOMATIC_CLOSING"] == "yes"
