@@ -223,3 +223,13 @@ def test_locks_name_no_host_and_pin_every_package_by_digest(name):
     assert "://" not in lock
     entries = re.split(r"\n(?=\S)", lock.strip())
     assert all("==" in entry and "--hash=sha256:" in entry for entry in entries)
+
+
+# --- README -----------------------------------------------------------------------------------------------------------
+
+
+def test_readme_explains_every_variable_and_names_every_command():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    settings = (ROOT / "config" / "settings.py").read_text(encoding="utf-8")
+    wanted = set(re.findall(r"""\benv\.\w+\(\s*"([A-Z_]+)\"""", settings)) | {name for _, name in _our_commands()}
+    assert {name for name in wanted if f"`{name}`" not in readme} == set()
