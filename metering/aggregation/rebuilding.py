@@ -43,6 +43,7 @@ GROUP BY organisation_id, series_id, day HAVING (starts_at AT TIME ZONE %s)::dat
 
 class UnalignedRangeError(DomainError):
     code = "unaligned_range"
+    status = 422
     sentence = "Totals are kept per quarter hour: start and end must be instants at :00, :15, :30 or :45."
 
 
