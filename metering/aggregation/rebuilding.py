@@ -15,7 +15,7 @@ from django.db.models import F
 from accounts.errors import DomainError
 from accounts.models import Organisation
 from metering import quarter_hours
-from metering.aggregation.comparing import folded_events
+from metering.aggregation.comparing import PLANNER, folded_events
 from metering.aggregation.locks import rebuild_alone
 
 DELETE_INTERVALS = "DELETE FROM usage_interval WHERE organisation_id = %s AND starts_at >= %s AND starts_at < %s"
@@ -61,6 +61,7 @@ def rebuild_totals(organisation: Organisation, start: datetime, end: datetime) -
         raise UnalignedRangeError
     with transaction.atomic(), connection.cursor() as cursor:
         rebuild_alone(cursor, organisation.pk)
+        cursor.execute(PLANNER)
         organisation.refresh_from_db(fields=["days_zone"])
         zone = ZoneInfo(organisation.days_zone)
         cursor.execute(DELETE_INTERVALS, [organisation.pk, start, end])
