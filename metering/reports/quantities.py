@@ -14,7 +14,7 @@ from metering.models.meters import ADDITIVE
 from metering.quarter_hours import is_aligned
 
 QUANTITIES = """
-SELECT m.key, s.model, width_bucket(u.starts_at, %s::timestamptz[]) AS part, sum(u.value)
+SELECT m.key, s.model, width_bucket(u.starts_at, %s::timestamptz[]) AS part, trim_scale(sum(u.value))
 FROM usage_interval u
 JOIN series s ON s.organisation_id = u.organisation_id AND s.id = u.series_id
 JOIN metering_meter m ON m.id = s.meter_id

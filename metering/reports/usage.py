@@ -21,7 +21,7 @@ LABEL_GROUP = "s.labels ->> %s::text"
 
 # The places in braces are filled from the constants of this module only; values are parameters.
 USAGE = """
-SELECT {bucket} AS bucket, {groups} sum(u.value), sum(u.count)::bigint
+SELECT {bucket} AS bucket, {groups} trim_scale(sum(u.value)), sum(u.count)::bigint
 FROM series s JOIN {totals} u ON u.organisation_id = s.organisation_id AND u.series_id = s.id
 WHERE s.organisation_id = %s AND u.organisation_id = %s AND u.{time} >= %s AND u.{time} < %s
   AND s.meter_id = ANY(%s) {filters}

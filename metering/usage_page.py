@@ -1,0 +1,190 @@
+"""What the usage page and its CSV show: figures from reports, put in order and named. Every number stays exact."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.utils.dateformat import format as format_date
+
+from accounts.models import Organisation
+from metering.aggregation import Lag, lag
+from metering.buckets import Granularity, bucket_starts
+from metering.exact import exact_sum, exact_text
+from metering.forms import Question
+from metering.reports import UsageFilter, UsageReport, last_received_at, token_meters, usage
+
+# The chart has eight colours; what comes after the seventh is drawn together.
+MOST_DRAWN = 7
+# Rows of the list; the CSV has all.
+MOST_LISTED = 100
+
+NO_NAME = {"model": "no model", "project": "no project", "api_key": "no key (sent for the organisation)"}
+LABELS: dict[Granularity, str] = {"interval": "j M, H:i", "hour": "j M, H:i", "day": "j M", "month": "M Y"}
+# A cell that a spreadsheet would take for a formula.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """Readings of the range under the filters, whatever the chart shows."""
+
+    tokens: Decimal
+    input: Decimal
+    cached: Decimal
+    output: Decimal
+    reasoning: Decimal
+    requests: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A group's line in the list. `value` is empty for what has no value, such as events without a model."""
+
+    value: str
+    name: str
+    total: Decimal
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Everything below the controls."""
+
+    question: Question
+    tiles: Tiles
+    # For {% chart %}; None when there is nothing to draw.
+    chart: Mapping[str, Any] | None
+    listed: Sequence[Listed]
+    unlisted: int
+    total: Decimal
+    count: int
+    lag: Lag
+    # None: no event has ever come in.
+    last_received_at: datetime | None
+
+
+def figures(organisation: Organisation, question: Question, now: datetime) -> Figures:
+    """The page's figures, in a handful of queries whatever the range and the number of groups."""
+    report = _report(organisation, question)
+    groups = _by_group(report)
+    return Figures(
+        question=question,
+        tiles=_tiles(organisation, question),
+        chart=_chart(organisation, question, report, groups, now) if groups else None,
+        listed=groups[:MOST_LISTED],
+        unlisted=max(0, len(groups) - MOST_LISTED),
+        total=exact_sum(one.total for one in groups),
+        count=sum(one.count for one in groups),
+        lag=lag(now, organisation),
+        last_received_at=last_received_at(organisation),
+    )
+
+
+def csv_rows(organisation: Organisation, question: Question) -> Iterator[list[str]]:
+    """The same figures as lines of text: header, then one line per bucket and group with usage."""
+    report = _report(organisation, question)
+    names = report.names.get(question.group, {})
+    yield ["start", "time_zone", f"{question.group}_id", question.group, "measure", "unit", "value", "events"]
+    for row in report.rows:
+        [value] = row.group
+        yield [
+            row.start.isoformat(),
+            organisation.time_zone,
+            safe_cell(value),
+            safe_cell(names.get(value, value)),
+            question.measure,
+            safe_cell(question.unit),
+            exact_text(row.value),
+            str(row.count),
+        ]
+
+
+def safe_cell(text: str) -> str:
+    """Text that no spreadsheet runs as a formula."""
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def _report(organisation: Organisation, question: Question) -> UsageReport:
+    return usage(
+        organisation,
+        start=question.start,
+        end=question.end,
+        granularity=question.granularity,
+        group_by=(question.group,),
+        filters=question.filters,
+    )
+
+
+def _by_group(report: UsageReport) -> list[Listed]:
+    """Groups by size, the largest first."""
+    [group] = report.group_by
+    values: dict[str, list[Decimal]] = {}
+    counts: dict[str, int] = {}
+    for row in report.rows:
+        [value] = row.group
+        values.setdefault(value, []).append(row.value)
+        counts[value] = counts.get(value, 0) + row.count
+    names = report.names.get(group, {})
+    listed = [
+        Listed(value, names.get(value, value) or NO_NAME.get(group, "none"), exact_sum(parts), counts[value])
+        for value, parts in values.items()
+    ]
+    return sorted(listed, key=lambda one: (-one.total, one.name))
+
+
+def _tiles(organisation: Organisation, question: Question) -> Tiles:
+    filters = UsageFilter(
+        models=question.filters.models,
+        project_ids=question.filters.project_ids,
+        api_key_ids=question.filters.api_key_ids,
+    )
+    report = usage(organisation, start=question.start, end=question.end, granularity="total", filters=filters)
+    by_meter = {row.group[0]: row.value for row in report.rows}
+    nothing = Decimal(0)
+    return Tiles(
+        tokens=exact_sum(by_meter.get(key, nothing) for key in token_meters()),
+        input=by_meter.get("input_tokens", nothing),
+        cached=by_meter.get("cache_read_tokens", nothing),
+        output=by_meter.get("output_tokens", nothing),
+        reasoning=by_meter.get("reasoning_tokens", nothing),
+        requests=by_meter.get("requests", nothing),
+    )
+
+
+def _chart(
+    organisation: Organisation, question: Question, report: UsageReport, groups: Sequence[Listed], now: datetime
+) -> dict[str, Any]:
+    """A stack per bucket: the largest groups, and the others together."""
+    starts = _drawn_buckets(organisation, question, report, now)
+    place = {one.value: min(number, MOST_DRAWN) for number, one in enumerate(groups)}
+    cells: dict[tuple[int, datetime], list[Decimal]] = {}
+    for row in report.rows:
+        cells.setdefault((place[row.group[0]], row.start), []).append(row.value)
+    names = [one.name for one in groups[:MOST_DRAWN]]
+    if len(groups) > MOST_DRAWN:
+        names.append(f"{len(groups) - MOST_DRAWN} others")
+    within_a_day = question.end - question.start <= timedelta(hours=25)
+    pattern = "H:i" if within_a_day and question.granularity != "day" else LABELS[question.granularity]
+    first, last = question.start, question.end - timedelta.resolution
+    return {
+        "title": question.measure_name,
+        "caption": f"{format_date(first, 'j M Y')} to {format_date(last, 'j M Y')}, {organisation.time_zone}",
+        "kind": "bar",
+        "unit": question.unit,
+        "labels": [format_date(start, pattern) for start in starts],
+        "series": [
+            {"name": name, "values": [exact_sum(cells.get((number, start), ())) for start in starts]}
+            for number, name in enumerate(names)
+        ],
+    }
+
+
+def _drawn_buckets(
+    organisation: Organisation, question: Question, report: UsageReport, now: datetime
+) -> list[datetime]:
+    """All buckets of the range but those that have not begun, so that a month that runs ends with today."""
+    starts = bucket_starts(question.start, question.end, question.granularity, organisation.zone)
+    used = {row.start for row in report.rows}
+    return [start for start in starts if start <= now or start in used]
