@@ -1,10 +1,9 @@
-"""What the usage page is asked: a range, a measure, a grouping and filters, all of it in the address.
+"""What the usage page can be asked: a range, a measure, a grouping and filters, all of it in the address.
 
 An address may be old or typed by hand: what cannot be read is named, and the default stands in for it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -12,9 +11,7 @@ from django import forms
 from django.db.models import F, QuerySet
 
 from accounts.models import ApiKey, Organisation, Project
-from metering.buckets import Granularity, midnight
 from metering.models import Meter, Series
-from metering.reports import UsageFilter
 
 RANGES = [
     ("today", "Today"),
@@ -28,14 +25,6 @@ DEFAULT_RANGE = "month"
 GROUPS = [("model", "Model"), ("meter", "Meter"), ("project", "Project"), ("api_key", "API key")]
 TOKENS = "tokens"
 STEPS = [("", "Automatic"), ("interval", "Quarter hours"), ("hour", "Hours"), ("day", "Days"), ("month", "Months")]
-# The longest range that each step is drawn for; beyond it the bars would be hairs.
-LONGEST: dict[str, timedelta] = {
-    "interval": timedelta(days=2),
-    "hour": timedelta(days=14),
-    "day": timedelta(days=184),
-}
-# What "automatic" chooses, up to these lengths.
-AUTOMATIC: list[tuple[timedelta, Granularity]] = [(timedelta(days=2), "hour"), (timedelta(days=93), "day")]
 LONGEST_RANGE = timedelta(days=5 * 366)
 EARLIEST = date(2000, 1, 1)
 LATEST = date(2199, 12, 31)
@@ -43,25 +32,8 @@ LATEST = date(2199, 12, 31)
 MOST_CHOICES = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What to report, complete and consistent."""
-
-    start: datetime
-    end: datetime
-    granularity: Granularity
-    # meter, model, project or api_key.
-    group: str
-    # "tokens" for tokens in total, or a meter's key.
-    measure: str
-    measure_name: str
-    unit: str
-    meters: tuple[str, ...]
-    filters: UsageFilter
-
-
 class UsageForm(forms.Form):
-    """The controls above the figures. Bound to the address, never invalid as a whole: ask `question`."""
+    """The controls above the figures, bound to the address. What is wrong there is said and counts as not given."""
 
     range = forms.ChoiceField(label="Range", choices=RANGES, required=False)
     measure = forms.ChoiceField(label="Measure", required=False)
@@ -86,24 +58,6 @@ class UsageForm(forms.Form):
         self._choices("key", [("", "All keys"), *((one.public_id, one.name) for one in self.keys)])
         self.full_clean()
 
-    def question(self) -> Question:
-        """What is asked, with defaults for what was left out or could not be read."""
-        first, last = self._days()
-        zone = self.organisation.zone
-        measure = self._chosen("measure") or TOKENS
-        meters = self._measured(measure)
-        return Question(
-            start=midnight(first, zone),
-            end=midnight(last + timedelta(days=1), zone),
-            granularity=self._step(last + timedelta(days=1) - first),
-            group=self._chosen("group") or "model",
-            measure=measure,
-            measure_name=dict(self.fields["measure"].choices)[measure],
-            unit=meters[0].unit if meters else TOKENS,
-            meters=tuple(meter.key for meter in meters),
-            filters=self._filters(tuple(meter.key for meter in meters)),
-        )
-
     def clean(self) -> dict[str, Any]:
         first, last = self.cleaned_data.get("from"), self.cleaned_data.get("to")
         if self.cleaned_data.get("range") == "custom" and first and last:
@@ -115,18 +69,17 @@ class UsageForm(forms.Form):
                 self.add_error("from", "Choose days from 2000 on.")
         return self.cleaned_data
 
-    def _choices(self, name: str, choices: Sequence[tuple[str, str]]) -> None:
-        field = self.fields[name]
-        assert isinstance(field, forms.ChoiceField)
-        field.choices = list(choices)
+    def days_fields(self) -> list[forms.BoundField]:
+        return [self["from"], self["to"]]
 
-    def _chosen(self, name: str) -> str:
+    def chosen(self, name: str) -> str:
+        """The value of a choice; empty when it was left out or could not be read."""
         return self.cleaned_data.get(name) or ""
 
-    def _days(self) -> tuple[date, date]:
+    def days(self) -> tuple[date, date]:
         """The first and the last day of the range, both included."""
         today = self.today
-        match self._chosen("range") or DEFAULT_RANGE:
+        match self.chosen("range") or DEFAULT_RANGE:
             case "today":
                 return today, today
             case "7d":
@@ -142,28 +95,10 @@ class UsageForm(forms.Form):
                 return min(first, last), last
         return today.replace(day=1), today
 
-    def _step(self, length: timedelta) -> Granularity:
-        wanted = self._chosen("granularity")
-        for step in ("interval", "hour", "day"):
-            if wanted == step and length <= LONGEST[step]:
-                return step  # type: ignore[return-value]
-        if wanted == "month":
-            return "month"
-        return next((step for longest, step in AUTOMATIC if length <= longest), "month")
-
-    def _measured(self, measure: str) -> list[Meter]:
-        if measure == TOKENS:
-            return [meter for meter in self.meters if meter.unit == TOKENS and meter.part_of is None]
-        return [meter for meter in self.meters if meter.key == measure]
-
-    def _filters(self, meters: tuple[str, ...]) -> UsageFilter:
-        model, project, key = (self._chosen(name) for name in ("model", "project", "key"))
-        return UsageFilter(
-            meters=meters,
-            models=(model,) if model else (),
-            project_ids=tuple(one.pk for one in self.projects if one.public_id == project),
-            api_key_ids=tuple(one.pk for one in self.keys if one.public_id == key),
-        )
+    def _choices(self, name: str, choices: Sequence[tuple[str, str]]) -> None:
+        field = self.fields[name]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = list(choices)
 
 
 class _DateInput(forms.DateInput):

@@ -1,20 +1,31 @@
 """What the usage page and its CSV show: figures from reports, put in order and named. Every number stays exact."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from django.utils.dateformat import format as format_date
+from django.utils.timesince import timesince
 
 from accounts.models import Organisation
 from metering.aggregation import Lag, lag
-from metering.buckets import Granularity, bucket_starts
+from metering.buckets import Granularity, bucket_starts, midnight
 from metering.exact import exact_sum, exact_text
-from metering.forms import Question
+from metering.forms import TOKENS, UsageForm
+from metering.models import Meter
 from metering.reports import UsageFilter, UsageReport, last_received_at, token_meters, usage
 
+# The longest range that each step is drawn for; beyond it the bars would be hairs.
+LONGEST: dict[Granularity, timedelta] = {
+    "interval": timedelta(days=2),
+    "hour": timedelta(days=14),
+    "day": timedelta(days=184),
+}
+# What "automatic" chooses, up to these lengths.
+AUTOMATIC: list[tuple[timedelta, Granularity]] = [(timedelta(days=2), "hour"), (timedelta(days=93), "day")]
 # The chart has eight colours; what comes after the seventh is drawn together.
 MOST_DRAWN = 7
 # Rows of the list; the CSV has all.
@@ -24,6 +35,28 @@ NO_NAME = {"model": "no model", "project": "no project", "api_key": "no key (sen
 LABELS: dict[Granularity, str] = {"interval": "j M, H:i", "hour": "j M, H:i", "day": "j M", "month": "M Y"}
 # A cell that a spreadsheet would take for a formula.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What to report, complete and consistent."""
+
+    start: datetime
+    end: datetime
+    granularity: Granularity
+    # meter, model, project or api_key.
+    group: str
+    # "tokens" for tokens in total, or a meter's key.
+    measure: str
+    measure_name: str
+    unit: str
+    meters: tuple[str, ...]
+    filters: UsageFilter
+
+    @property
+    def last_day(self) -> date:
+        """The last day of the range, included."""
+        return (self.end - timedelta.resolution).date()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +96,43 @@ class Figures:
     lag: Lag
     # None: no event has ever come in.
     last_received_at: datetime | None
+    # "3 minutes", empty for less than one.
+    since_last_received: str
+    # Whether the range is still running.
+    is_live: bool
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when anything does that the page shows."""
+        shown = (self.question, self.tiles, self.chart, self.listed, self.lag.pending_events, self.since_last_received)
+        return hashlib.sha256(repr(shown).encode()).hexdigest()[:16]
+
+
+def read_question(form: UsageForm) -> Question:
+    """What a form asks, with defaults for what was left out or could not be read."""
+    first, last = form.days()
+    zone = form.organisation.zone
+    measure = form.chosen("measure") or TOKENS
+    meters = _measured(form, measure)
+    keys = tuple(meter.key for meter in meters)
+    return Question(
+        start=midnight(first, zone),
+        end=midnight(last + timedelta(days=1), zone),
+        granularity=_step(form.chosen("granularity"), last + timedelta(days=1) - first),
+        group=form.chosen("group") or "model",
+        measure=measure,
+        measure_name=meters[0].name if measure != TOKENS else "Tokens in total",
+        unit=meters[0].unit if meters else TOKENS,
+        meters=keys,
+        filters=_filters(form, keys),
+    )
 
 
 def figures(organisation: Organisation, question: Question, now: datetime) -> Figures:
     """The page's figures, in a handful of queries whatever the range and the number of groups."""
     report = _report(organisation, question)
     groups = _by_group(report)
+    received_at = last_received_at(organisation)
     return Figures(
         question=question,
         tiles=_tiles(organisation, question),
@@ -78,7 +142,9 @@ def figures(organisation: Organisation, question: Question, now: datetime) -> Fi
         total=exact_sum(one.total for one in groups),
         count=sum(one.count for one in groups),
         lag=lag(now, organisation),
-        last_received_at=last_received_at(organisation),
+        last_received_at=received_at,
+        since_last_received=_since(received_at, now),
+        is_live=question.start <= now < question.end,
     )
 
 
@@ -104,6 +170,31 @@ def csv_rows(organisation: Organisation, question: Question) -> Iterator[list[st
 def safe_cell(text: str) -> str:
     """Text that no spreadsheet runs as a formula."""
     return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def _measured(form: UsageForm, measure: str) -> list[Meter]:
+    if measure == TOKENS:
+        return [meter for meter in form.meters if meter.unit == TOKENS and meter.part_of is None]
+    return [meter for meter in form.meters if meter.key == measure]
+
+
+def _step(wanted: str, length: timedelta) -> Granularity:
+    for step, longest in LONGEST.items():
+        if wanted == step and length <= longest:
+            return step
+    if wanted == "month":
+        return "month"
+    return next((step for longest, step in AUTOMATIC if length <= longest), "month")
+
+
+def _filters(form: UsageForm, meters: tuple[str, ...]) -> UsageFilter:
+    model, project, key = (form.chosen(name) for name in ("model", "project", "key"))
+    return UsageFilter(
+        meters=meters,
+        models=(model,) if model else (),
+        project_ids=tuple(one.pk for one in form.projects if one.public_id == project),
+        api_key_ids=tuple(one.pk for one in form.keys if one.public_id == key),
+    )
 
 
 def _report(organisation: Organisation, question: Question) -> UsageReport:
@@ -132,6 +223,12 @@ def _by_group(report: UsageReport) -> list[Listed]:
         for value, parts in values.items()
     ]
     return sorted(listed, key=lambda one: (-one.total, one.name))
+
+
+def _since(received_at: datetime | None, now: datetime) -> str:
+    if received_at is None or now - received_at < timedelta(minutes=1):
+        return ""
+    return timesince(received_at, now, depth=1)
 
 
 def _tiles(organisation: Organisation, question: Question) -> Tiles:

@@ -4,27 +4,34 @@ import csv
 from collections.abc import Iterator
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.cache import patch_vary_headers
 
 from accounts.access import MemberRequest, member_required
-from metering.forms import Question, UsageForm
-from metering.usage_page import Figures, csv_rows, figures
+from metering.forms import GROUPS, UsageForm
+from metering.usage_page import Figures, Question, csv_rows, figures, read_question
 
 PAGE = "metering/usage.html"
 FIGURES = "metering/usage.html#figures"
+# A poll's parameter: the fingerprint of the figures that the browser shows.
+SEEN = "seen"
 
 
 @member_required()
 def usage(request: MemberRequest) -> HttpResponse:
     """The page, or for htmx the part below the controls. A poll that finds nothing new is answered with 204."""
     now = timezone.now()
-    form = UsageForm(request.GET, organisation=request.organisation, now=now)
-    found = figures(request.organisation, form.question(), now)
-    response = render(request, FIGURES if request.htmx else PAGE, _context(request, form, found))
+    asked = request.GET.copy()
+    seen = asked.pop(SEEN, [""])[-1]
+    form = UsageForm(asked, organisation=request.organisation, now=now)
+    found = figures(request.organisation, read_question(form), now)
+    if request.htmx and seen == found.fingerprint:
+        return HttpResponse(status=204)
+    context = _context(request, form, found, asked.urlencode())
+    response = render(request, FIGURES if request.htmx else PAGE, context)
     patch_vary_headers(response, ["HX-Request"])
     return response
 
@@ -32,8 +39,7 @@ def usage(request: MemberRequest) -> HttpResponse:
 @member_required()
 def usage_csv(request: MemberRequest) -> StreamingHttpResponse:
     """The figures of the page as a file, line by line."""
-    form = UsageForm(request.GET, organisation=request.organisation, now=timezone.now())
-    question = form.question()
+    question = read_question(UsageForm(request.GET, organisation=request.organisation, now=timezone.now()))
     response = StreamingHttpResponse(_lines(request, question), content_type="text/csv; charset=utf-8")
     name = f"usage-{request.organisation.slug}-{question.start:%Y-%m-%d}-to-{question.last_day:%Y-%m-%d}.csv"
     response["Content-Disposition"] = f'attachment; filename="{name}"'
@@ -53,28 +59,25 @@ def _lines(request: MemberRequest, question: Question) -> Iterator[str]:
         yield writer.writerow(row)
 
 
-def _context(request: MemberRequest, form: UsageForm, found: Figures) -> dict[str, Any]:
-    question = form.question()
-    slug, query = request.organisation.slug, request.GET.urlencode()
+def _context(request: MemberRequest, form: UsageForm, found: Figures, query: str) -> dict[str, Any]:
+    slug = request.organisation.slug
+    address = reverse("metering:usage", args=[slug])
     return {
         "active_nav": "usage",
         "form": form,
         "figures": found,
-        "question": question,
-        "group_name": dict(form.fields["group"].choices)[question.group],
-        "poll_url": request.get_full_path(),
+        "question": found.question,
+        "group_name": dict(GROUPS)[found.question.group],
+        "poll_url": f"{address}?{query}{'&' if query else ''}{SEEN}={found.fingerprint}",
         "csv_url": reverse("metering:usage_csv", args=[slug]) + (f"?{query}" if query else ""),
-        "keys_url": reverse("accounts:key_create", args=[slug]),
-        "send_example": _send_example(request, form),
+        "send_example": SEND_EXAMPLE.format(
+            url=request.build_absolute_uri(reverse("api_events")),
+            subject=form.keys[0].public_id if form.keys else request.organisation.public_id,
+        ),
     }
 
 
-def _send_example(request: HttpRequest, form: UsageForm) -> str:
-    """A call that makes the first figure appear, with a key of the organisation where there is one."""
-    subject = form.keys[0].public_id if form.keys else form.organisation.public_id
-    return SEND_EXAMPLE.format(url=request.build_absolute_uri("/v1/events"), subject=subject)
-
-
+# Makes the first figure appear, in the name of a key of the organisation where there is one.
 SEND_EXAMPLE = """\
 curl {url} \\
   -H "Authorization: Bearer $SERVICE_TOKEN" \\
