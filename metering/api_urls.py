@@ -4,8 +4,10 @@ from django.urls import URLPattern, path
 
 from metering.api.events import EventsView
 from metering.api.litellm import LiteLLMView
+from metering.api.usage import UsageView
 
 urlpatterns: list[URLPattern] = [
     path("events", EventsView.as_view(), name="events"),
     path("litellm", LiteLLMView.as_view(), name="litellm"),
+    path("usage", UsageView.as_view(), name="usage-figures"),
 ]

@@ -1,10 +1,11 @@
 """How a range of time falls into quarter hours, hours, days and months of a zone. Pure datetime.
 
-Agrees with PostgreSQL's date_trunc(unit, instant, zone), so that what reports return can be laid over a chart's axis.
+Agrees with PostgreSQL's date_trunc(unit, instant, zone). Takes instants of any zone and returns them in UTC: Python
+compares and subtracts instants of one zone by their wall clock, which goes wrong where clocks change.
 """
 
 from collections.abc import Iterator
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -15,34 +16,31 @@ GRANULARITIES: tuple[Granularity, ...] = ("interval", "hour", "day", "month", "t
 
 
 def midnight(day: date, zone: ZoneInfo) -> datetime:
-    """The first instant of a day, also where clocks skip it."""
-    at = datetime.combine(day, time(), zone)
-    return at.astimezone(ZoneInfo("UTC")).astimezone(zone)
+    """The first instant of a day, also where clocks skip its first hour."""
+    return datetime.combine(day, time(), zone).astimezone(UTC)
 
 
 def is_midnight(at: datetime, zone: ZoneInfo) -> bool:
-    return at == midnight(at.astimezone(zone).date(), zone)
+    return at.astimezone(UTC) == midnight(at.astimezone(zone).date(), zone)
 
 
 def bucket_of(at: datetime, granularity: Granularity, zone: ZoneInfo) -> datetime:
-    """The start of the bucket that an instant lies in, in the zone. Not for "total", whose bucket is the range."""
-    local = at.astimezone(zone)
+    """The start of the bucket that an instant lies in. Not for "total", whose bucket is the range."""
     if granularity == "interval":
-        return quarter_hours.floor(at).astimezone(zone)
+        return quarter_hours.floor(at)
     if granularity == "hour":
-        past = timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
-        # In real time: where clocks go back, the hour's second half starts an hour of its own.
-        return (at - past).astimezone(zone)
-    day = local.date()
+        return hour_start(_truncated(at.astimezone(UTC), zone), zone)
+    day = at.astimezone(zone).date()
     return midnight(day.replace(day=1) if granularity == "month" else day, zone)
 
 
 def bucket_starts(start: datetime, end: datetime, granularity: Granularity, zone: ZoneInfo) -> list[datetime]:
-    """The starts of all buckets that overlap [start, end), in order, in the zone."""
+    """The starts of all buckets that overlap [start, end), in order."""
+    start, end = start.astimezone(UTC), end.astimezone(UTC)
     if start >= end:
         return []
     if granularity == "total":
-        return [start.astimezone(zone)]
+        return [start]
     if granularity in ("day", "month"):
         return list(_days(start, end, granularity, zone))
     first = quarter_hours.floor(start)
@@ -51,9 +49,26 @@ def bucket_starts(start: datetime, end: datetime, granularity: Granularity, zone
     return list(dict.fromkeys(bucket_of(at, granularity, zone) for at in quarters))
 
 
+def hour_start(truncated: datetime, zone: ZoneInfo) -> datetime:
+    """The first instant that date_trunc('hour', instant, zone) maps to this value.
+
+    It is the value itself but where clocks change by half an hour: there the hour's second part begins at the change.
+    """
+    at = truncated.astimezone(UTC)
+    while _truncated(at, zone) != truncated:
+        at += quarter_hours.QUARTER_HOUR
+    return at
+
+
+def _truncated(at: datetime, zone: ZoneInfo) -> datetime:
+    local = at.astimezone(zone)
+    return at - timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
+
+
 def _days(start: datetime, end: datetime, granularity: Granularity, zone: ZoneInfo) -> Iterator[datetime]:
-    at = bucket_of(start, granularity, zone)
-    while at < end:
+    day = start.astimezone(zone).date()
+    if granularity == "month":
+        day = day.replace(day=1)
+    while (at := midnight(day, zone)) < end:
         yield at
-        ahead = at.date() + timedelta(days=1 if granularity == "day" else 32)
-        at = midnight(ahead if granularity == "day" else ahead.replace(day=1), zone)
+        day = day + timedelta(days=1) if granularity == "day" else (day + timedelta(days=32)).replace(day=1)

@@ -11,10 +11,10 @@ def is_aligned(at: datetime) -> bool:
 
 
 def floor(at: datetime) -> datetime:
-    """The start of the quarter hour that an instant lies in."""
-    return at - (at - EPOCH) % QUARTER_HOUR
+    """The start of the quarter hour that an instant lies in, in UTC."""
+    return at.astimezone(UTC) - (at - EPOCH) % QUARTER_HOUR
 
 
 def ceiling(at: datetime) -> datetime:
-    """The first quarter hour's start at or after an instant."""
-    return at + (EPOCH - at) % QUARTER_HOUR
+    """The first quarter hour's start at or after an instant, in UTC."""
+    return at.astimezone(UTC) + (EPOCH - at) % QUARTER_HOUR

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from django.utils.dateformat import format as format_date
 from django.utils.timesince import timesince
@@ -52,11 +53,17 @@ class Question:
     unit: str
     meters: tuple[str, ...]
     filters: UsageFilter
+    # The organisation's: days are counted in it.
+    zone: ZoneInfo
 
     @property
     def last_day(self) -> date:
         """The last day of the range, included."""
-        return (self.end - timedelta.resolution).date()
+        return (self.end - timedelta.resolution).astimezone(self.zone).date()
+
+    @property
+    def first_day(self) -> date:
+        return self.start.astimezone(self.zone).date()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +132,7 @@ def read_question(form: UsageForm) -> Question:
         unit=meters[0].unit if meters else TOKENS,
         meters=keys,
         filters=_filters(form, keys),
+        zone=zone,
     )
 
 
@@ -156,7 +164,7 @@ def csv_rows(organisation: Organisation, question: Question) -> Iterator[list[st
     for row in report.rows:
         [value] = row.group
         yield [
-            row.start.isoformat(),
+            row.start.astimezone(question.zone).isoformat(),
             organisation.time_zone,
             safe_cell(value),
             safe_cell(names.get(value, value)),
@@ -264,18 +272,21 @@ def _chart(
         names.append(f"{len(groups) - MOST_DRAWN} others")
     within_a_day = question.end - question.start <= timedelta(hours=25)
     pattern = "H:i" if within_a_day and question.granularity != "day" else LABELS[question.granularity]
-    first, last = question.start, question.end - timedelta.resolution
     return {
         "title": question.measure_name,
-        "caption": f"{format_date(first, 'j M Y')} to {format_date(last, 'j M Y')}, {organisation.time_zone}",
+        "caption": f"{_day(question.first_day)} to {_day(question.last_day)}, {organisation.time_zone}",
         "kind": "bar",
         "unit": question.unit,
-        "labels": [format_date(start, pattern) for start in starts],
+        "labels": [format_date(start.astimezone(question.zone), pattern) for start in starts],
         "series": [
             {"name": name, "values": [exact_sum(cells.get((number, start), ())) for start in starts]}
             for number, name in enumerate(names)
         ],
     }
+
+
+def _day(day: date) -> str:
+    return format_date(day, "j M Y")
 
 
 def _drawn_buckets(

@@ -41,7 +41,7 @@ def usage_csv(request: MemberRequest) -> StreamingHttpResponse:
     """The figures of the page as a file, line by line."""
     question = read_question(UsageForm(request.GET, organisation=request.organisation, now=timezone.now()))
     response = StreamingHttpResponse(_lines(request, question), content_type="text/csv; charset=utf-8")
-    name = f"usage-{request.organisation.slug}-{question.start:%Y-%m-%d}-to-{question.last_day:%Y-%m-%d}.csv"
+    name = f"usage-{request.organisation.slug}-{question.first_day}-to-{question.last_day}.csv"
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
 

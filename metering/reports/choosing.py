@@ -9,17 +9,17 @@ from metering.models.meters import ADDITIVE
 
 class UnknownMeterError(DomainError):
     code = "unknown_meter"
-    status = 422
+    status = 400
 
 
 class NotAdditiveError(DomainError):
     code = "not_additive"
-    status = 422
+    status = 400
 
 
 class MixedUnitsError(DomainError):
     code = "mixed_units"
-    status = 422
+    status = 400
 
 
 def choose_meters(keys: Sequence[str], *, is_split: bool) -> list[Meter]:

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from django.db import connection
 
 from accounts.models import ApiKey, Organisation, Project
 from metering.aggregation.rebuilding import UnalignedRangeError
-from metering.buckets import Granularity, is_midnight, midnight
+from metering.buckets import Granularity, hour_start, is_midnight, midnight
 from metering.models import Meter
 from metering.quarter_hours import is_aligned
 from metering.reports.choosing import choose_meters
@@ -65,7 +66,7 @@ class UsageRow:
     project or key, a label's text; empty where there is none.
     """
 
-    # Start of the bucket in the organisation's zone; of the range for "total".
+    # Start of the bucket; of the range for "total". In UTC.
     start: datetime
     group: tuple[str, ...]
     value: Decimal
@@ -107,7 +108,7 @@ def usage(
     readers, names = _readers(organisation, groups, found, meters)
     rows = tuple(
         UsageRow(
-            start=_bucket_start(bucket, start, organisation),
+            start=_bucket_start(bucket, start, granularity, organisation.zone),
             group=tuple(read(value) for read, value in zip(readers, values, strict=True)),
             value=value,
             count=count,
@@ -169,11 +170,14 @@ def _conditions(filters: UsageFilter) -> tuple[str, list[Any]]:
     return " ".join(conditions), values
 
 
-def _bucket_start(bucket: date | datetime | None, start: datetime, organisation: Organisation) -> datetime:
-    zone = organisation.zone
+def _bucket_start(
+    bucket: date | datetime | None, start: datetime, granularity: Granularity, zone: ZoneInfo
+) -> datetime:
     if bucket is None:
-        return start.astimezone(zone)
-    return bucket.astimezone(zone) if isinstance(bucket, datetime) else midnight(bucket, zone)
+        return start.astimezone(UTC)
+    if not isinstance(bucket, datetime):
+        return midnight(bucket, zone)
+    return hour_start(bucket, zone) if granularity == "hour" else bucket.astimezone(UTC)
 
 
 type _Reader = Callable[[Any], str]
