@@ -71,7 +71,7 @@ def _context(request: MemberRequest, form: UsageForm, found: Figures, query: str
         "poll_url": f"{address}?{query}{'&' if query else ''}{SEEN}={found.fingerprint}",
         "csv_url": reverse("metering:usage_csv", args=[slug]) + (f"?{query}" if query else ""),
         "send_example": SEND_EXAMPLE.format(
-            url=request.build_absolute_uri(reverse("api_events")),
+            url=request.build_absolute_uri(reverse("events")),
             subject=form.keys[0].public_id if form.keys else request.organisation.public_id,
         ),
     }
