@@ -1,2 +1,9 @@
+from django.urls import URLPattern, path
+
+from billing.views import public
+
 app_name = "public"
-urlpatterns = []
+urlpatterns: list[URLPattern] = [
+    path("", public.front, name="front"),
+    path("pricing/", public.pricing, name="pricing"),
+]

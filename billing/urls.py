@@ -1,10 +1,20 @@
-"""Addresses of billing."""
+from django.urls import URLPattern, path
 
-from django.urls import path
-
-from billing import webhooks
+from billing.views import billing_details, bills, invoices, overview, plan
+from billing.webhooks import stripe_webhook
 
 app_name = "billing"
-urlpatterns = [
-    path("stripe/webhook/", webhooks.stripe_webhook, name="stripe_webhook"),
+urlpatterns: list[URLPattern] = [
+    path("o/<slug:slug>/", overview.overview, name="overview"),
+    path("o/<slug:slug>/bill/", bills.bill, name="bill"),
+    path("o/<slug:slug>/invoices/", invoices.invoices, name="invoices"),
+    path("o/<slug:slug>/invoices/<str:number>/", invoices.invoice, name="invoice"),
+    path("o/<slug:slug>/invoices/<str:number>/payment/", invoices.invoice_payment, name="invoice_payment"),
+    path("o/<slug:slug>/plan/", plan.plan, name="plan"),
+    path("o/<slug:slug>/plan/subscription/", plan.subscription_create, name="subscription_create"),
+    path("o/<slug:slug>/plan/change/", plan.plan_change, name="plan_change"),
+    path("o/<slug:slug>/plan/cancellation/", plan.subscription_cancellation, name="subscription_cancellation"),
+    path("o/<slug:slug>/plan/resumption/", plan.subscription_resumption, name="subscription_resumption"),
+    path("o/<slug:slug>/plan/billing-details/", billing_details.billing_details, name="billing_details"),
+    path("stripe/webhook/", stripe_webhook, name="stripe_webhook"),
 ]

@@ -1,0 +1,76 @@
+"""The overview: an organisation's consumption as a smart meter shows it, or, before there is any, what to do first."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.http import HttpResponse
+from django.utils import timezone
+from django.utils.crypto import get_random_string
+from django.views.decorators.http import require_safe
+
+from accounts.access import MemberRequest, member_required
+from accounts.first_event import curl_line
+from accounts.models import ApiKey, Organisation
+from accounts.pages import render_page
+from billing import forecasting, invoicing, schedules
+from billing.consumption import consumption, daily_chart, month_containing
+from billing.models import Invoice, Subscription
+from billing.periods import Period
+from billing.subscribing import current_subscription
+from metering import reports
+
+LATEST_INVOICES = 3
+
+
+@require_safe
+@member_required()
+def overview(request: MemberRequest) -> HttpResponse:
+    """The figures at the top refresh themselves; the rest follows on the next visit."""
+    organisation, now = request.organisation, timezone.now()
+    subscription = current_subscription(organisation, now)
+    context: dict[str, Any] = {"active_nav": "overview", "subscription": subscription, "now": now}
+    if reports.last_received_at(organisation) is None:
+        context |= _first_steps(organisation, subscription, now)
+        return render_page(request, "billing/overview_empty.html", context, part="steps")
+    context |= _live_figures(organisation, subscription, now)
+    if not request.htmx:
+        context |= {
+            "chart": daily_chart(organisation, now),
+            "invoices": list(Invoice.objects.for_organisation(organisation)[:LATEST_INVOICES]),
+            "key_count": ApiKey.objects.for_organisation(organisation).live(now).count(),
+        }
+    return render_page(request, "billing/overview.html", context, part="live")
+
+
+def _first_steps(organisation: Organisation, subscription: Subscription | None, now: datetime) -> dict[str, Any]:
+    """What is done of plan, key and first event, and the line that sends one."""
+    key = ApiKey.objects.for_organisation(organisation).live(now).order_by("-pk").first()
+    return {
+        "key": key,
+        "curl": curl_line(key.public_id if key else organisation.public_id, f"first-{get_random_string(8).lower()}"),
+    }
+
+
+def _live_figures(organisation: Organisation, subscription: Subscription | None, now: datetime) -> dict[str, Any]:
+    period = schedules.current_period(subscription, now) if subscription else month_containing(organisation, now)
+    rate = reports.live_rate(organisation, now)
+    figures: dict[str, Any] = {
+        "period": period,
+        "zone": subscription.zone if subscription else organisation.zone,
+        "tokens_per_minute": int(rate.per_minute.to_integral_value()),
+        "consumption": consumption(organisation, period, before=_before(organisation, subscription, period), now=now),
+        "days_left": (period.end - now) // timedelta(days=1),
+        "days_passed": (now - period.start) // timedelta(days=1),
+        "days_whole": max(1, (period.end - period.start) // timedelta(days=1)),
+    }
+    if subscription is None:
+        return figures
+    bill = invoicing.running_bill(subscription, now, period=period)
+    return figures | {"bill": bill, "projection": forecasting.straight_line(bill, now)}
+
+
+def _before(organisation: Organisation, subscription: Subscription | None, period: Period) -> Period:
+    just_before = period.start - schedules.RESOLUTION
+    if subscription is None:
+        return month_containing(organisation, just_before)
+    return schedules.period_containing(subscription, just_before)
