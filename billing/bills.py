@@ -44,6 +44,14 @@ class BillLine:
     steps: tuple[rating.Step, ...] = ()
     price_ids: tuple[str, ...] = ()
 
+    @property
+    def period_start(self) -> datetime:
+        return self.period.start
+
+    @property
+    def period_end(self) -> datetime:
+        return self.period.end
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bill:

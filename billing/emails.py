@@ -12,9 +12,7 @@ def send_invoice_announcement(invoice: Invoice, address: str) -> None:
     """Number, total, due date and the way to the invoice. Raises OSError when the mail server does not take it."""
     path = reverse("billing:invoice", kwargs={"slug": invoice.organisation.slug, "number": invoice.number})
     context = {"invoice": invoice, "zone": invoice.subscription.zone, "invoice_url": settings.SITE_URL + path}
-    subject = render_to_string("billing/emails/invoice_subject.txt", context).strip()
-    message = EmailMultiAlternatives(
-        subject, render_to_string("billing/emails/invoice.txt", context), settings.DEFAULT_FROM_EMAIL, [address]
-    )
-    message.attach_alternative(render_to_string("billing/emails/invoice.html", context), "text/html")
+    subject = " ".join(render_to_string("emails/billing/invoice_subject.txt", context).split())
+    message = EmailMultiAlternatives(subject, render_to_string("emails/billing/invoice.txt", context), to=[address])
+    message.attach_alternative(render_to_string("emails/billing/invoice.html", context), "text/html")
     message.send()

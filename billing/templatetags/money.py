@@ -10,6 +10,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from billing.money import format_exact, format_money
+from billing.rating.wording import meter_noun
 
 register = template.Library()
 
@@ -27,6 +28,19 @@ def money(minor: int | None, currency: str) -> str:
 def exact_money(amount: Decimal | None, currency: str) -> str:
     """An amount before rounding, in full: $0.0000375."""
     return UNKNOWN if amount is None else format_exact(amount, currency)
+
+
+@register.filter
+def meter_words(key: str) -> str:
+    """`input_tokens` -> Input tokens."""
+    words = meter_noun(key)
+    return words[:1].upper() + words[1:]
+
+
+@register.filter
+def utc_text(stamp: str) -> str:
+    """An instant as evidence keeps it, a little easier to read: 2026-11-01 00:00 UTC."""
+    return stamp.replace("T", " ").replace(":00Z", " UTC")
 
 
 @register.simple_tag

@@ -7,6 +7,7 @@ from django.http import HttpResponse
 from django.utils import timezone
 from django.utils.crypto import get_random_string
 from django.views.decorators.http import require_safe
+from django_htmx.http import HttpResponseClientRefresh
 
 from accounts.access import MemberRequest, member_required
 from accounts.first_event import curl_line
@@ -20,6 +21,8 @@ from billing.subscribing import current_subscription
 from metering import reports
 
 LATEST_INVOICES = 3
+# The element of the empty page that asks whether the first event has come.
+WAITING_ID = "first-event"
 
 
 @require_safe
@@ -29,9 +32,11 @@ def overview(request: MemberRequest) -> HttpResponse:
     organisation, now = request.organisation, timezone.now()
     subscription = current_subscription(organisation, now)
     context: dict[str, Any] = {"active_nav": "overview", "subscription": subscription, "now": now}
-    if reports.last_received_at(organisation) is None:
-        context |= _first_steps(organisation, subscription, now)
-        return render_page(request, "billing/overview_empty.html", context, part="steps")
+    is_empty = reports.last_received_at(organisation) is None
+    if request.htmx and (is_empty or request.htmx.trigger == WAITING_ID):
+        return _keep_waiting() if is_empty else HttpResponseClientRefresh()
+    if is_empty:
+        return render_page(request, "billing/overview_empty.html", context | _first_steps(organisation, now))
     context |= _live_figures(organisation, subscription, now)
     if not request.htmx:
         context |= {
@@ -42,11 +47,17 @@ def overview(request: MemberRequest) -> HttpResponse:
     return render_page(request, "billing/overview.html", context, part="live")
 
 
-def _first_steps(organisation: Organisation, subscription: Subscription | None, now: datetime) -> dict[str, Any]:
-    """What is done of plan, key and first event, and the line that sends one."""
+def _keep_waiting() -> HttpResponse:
+    """To the empty page's poll: nothing came in yet, change nothing."""
+    return HttpResponse(status=204)
+
+
+def _first_steps(organisation: Organisation, now: datetime) -> dict[str, Any]:
+    """The key, if one is made, and the line that reports a first call."""
     key = ApiKey.objects.for_organisation(organisation).live(now).order_by("-pk").first()
     return {
         "key": key,
+        "waiting_id": WAITING_ID,
         "curl": curl_line(key.public_id if key else organisation.public_id, f"first-{get_random_string(8).lower()}"),
     }
 
