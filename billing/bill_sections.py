@@ -21,10 +21,12 @@ ORDER = (
 
 
 class LineLike(Protocol):
-    kind: str
-    model: str
-    amount_minor: int
-    amount_exact: Decimal
+    @property
+    def kind(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def amount_minor(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)

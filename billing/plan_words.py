@@ -102,12 +102,14 @@ def _tiers(component: rating.Graduated, currency: str) -> list[str]:
     for place, tier in enumerate(component.tiers):
         price = format_unit_price(tier.unit_price, scale=component.scale, currency=currency)
         fee = f", plus {format_exact(tier.flat, currency)}" if tier.flat else ""
-        if tier.up_to is None:
-            reach = "Beyond that: " if place else ""
-        else:
-            reach = f"Up to {format_quantity(tier.up_to)}: "
-        words.append(f"{reach}{price}{fee}")
+        words.append(f"{_reach(tier, is_first=place == 0)}{price}{fee}")
     return words
+
+
+def _reach(tier: rating.Tier, *, is_first: bool) -> str:
+    if tier.up_to is not None:
+        return f"Up to {format_quantity(tier.up_to)}: "
+    return "" if is_first else "Beyond that: "
 
 
 def _discount(multiplier: Decimal) -> str:

@@ -1,5 +1,6 @@
 """How money, prices and billing periods are written on pages. Formatting only: every figure is handed in."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -31,10 +32,9 @@ def exact_money(amount: Decimal | None, currency: str) -> str:
 
 
 @register.filter
-def meter_words(key: str) -> str:
-    """`input_tokens` -> Input tokens."""
-    words = meter_noun(key)
-    return words[:1].upper() + words[1:]
+def meter_words(key: str, names: Mapping[str, str]) -> str:
+    """A meter by the name people know it by: `line.meter|meter_words:meter_names`."""
+    return names.get(key) or meter_noun(key).capitalize()
 
 
 @register.filter

@@ -18,6 +18,7 @@ from billing.bill_sections import sections_of
 from billing.invoice_history import history_of
 from billing.models import Invoice
 from billing.models.invoices import InvoiceState
+from billing.plan_words import meter_names
 
 PAGE_SIZE = 24
 
@@ -67,6 +68,7 @@ def _invoice_context(found: Invoice, now: datetime) -> dict[str, Any]:
         "invoice": found,
         "zone": found.subscription.zone,
         "sections": sections_of(lines),
+        "meter_names": meter_names(),
         "seller": found.parties["seller"],
         "buyer": found.parties["buyer"],
         "evidence": found.evidence,

@@ -121,6 +121,16 @@
       else $$(".live", event.detail.elt).forEach(mark => mark.classList.add("paused"));
     });
   }
+  // What was opened stays open when a part of the page is replaced: by the ids of <details>.
+  const opened = new Set();
+  document.addEventListener("htmx:beforeSwap", event => {
+    opened.clear();
+    $$("details[id][open]", event.detail.target).forEach(details => opened.add(details.id));
+  });
+  document.addEventListener("htmx:afterSwap", () => {
+    for (const id of opened) document.getElementById(id)?.setAttribute("open", "");
+    opened.clear();
+  });
   document.addEventListener("toast", event => say(event.detail.text ?? String(event.detail.value ?? ""), event.detail.level));
   document.addEventListener("htmx:afterSettle", markTheme);
   document.addEventListener("DOMContentLoaded", markTheme);
