@@ -19,6 +19,7 @@ from accounts.models import Scope
 from accounts.problems import CONTENT_TYPE, Problem
 from billing.invoicing import running_bill
 from billing.models import Invoice
+from billing.money import plain
 from billing.subscribing import current_subscription
 
 LINE = {
@@ -91,7 +92,7 @@ class PlainDecimal(serializers.Field):
     """A decimal as text in full: every digit, no exponent."""
 
     def to_representation(self, value: Any) -> str:
-        return format(value, "f")
+        return format(plain(value), "f")
 
 
 class LineOutput(serializers.Serializer):

@@ -7,10 +7,12 @@ import hashlib
 import json
 from collections.abc import Iterable
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from billing import rating
 from billing.bills import Bill, BillLine
+from billing.money import plain
 from billing.rated_usage import RatedUsage
 
 FORMAT = 1
@@ -43,8 +45,9 @@ def digest_of(covered: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def decimal(number: Any) -> str:
-    return format(number, "f")
+def decimal(number: Decimal) -> str:
+    """Every digit, no exponent, no trailing zeros: one text for one number."""
+    return format(plain(number), "f")
 
 
 def instant(moment: datetime) -> str:

@@ -99,7 +99,7 @@ def test_evidence_holds_readings_prices_and_a_digest_that_can_be_recomputed(glob
         }
     ]
     row = Price.objects.get(meter__key="input_tokens")
-    assert [(used["id"], used["amount"]) for used in period["prices"]] == [(row.public_id, "2.500000000000")]
+    assert [(used["id"], used["amount"]) for used in period["prices"]] == [(row.public_id, "2.5")]
     evidence = {name: value for name, value in invoice.evidence.items() if name != "digest"}
     line = invoice.lines.get()
     covered = {
