@@ -242,8 +242,6 @@ SPECTACULAR_SETTINGS = {
 LATE_WINDOW_DAYS = env.integer("LATE_WINDOW_DAYS", default=35, minimum=1)
 # Clocks of senders differ; events further ahead than this are refused.
 FUTURE_TOLERANCE_SECONDS = env.integer("FUTURE_TOLERANCE_SECONDS", default=3600)
-# An event reports usage, not content.
-EVENT_MAX_BYTES = 64 * 1024
 # A JSON body is held in memory whole; NDJSON is not, and may be of any length.
 JSON_BODY_MAX_BYTES = 32 * 1024 * 1024
 # LiteLLM puts up to 512 calls with their prompts and answers into one body, and never sends it again.

@@ -10,6 +10,9 @@ import msgspec
 
 from metering.models.events import RejectionReason
 
+# An event reports usage, not content. What is refused is kept up to this length.
+EVENT_MAX_BYTES = 64 * 1024
+
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
     """A well-formed event: its texts have 1 to 255 characters and no NUL, and its data can be stored as jsonb."""

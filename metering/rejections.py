@@ -13,10 +13,10 @@ from typing import Any
 
 from django.db.backends.utils import CursorWrapper
 
+from metering.drafts import EVENT_MAX_BYTES
 from metering.event_store import Origin
 from metering.models.events import RejectedEvent, RejectionReason
 
-BODY_LIMIT = 64 * 1024
 TEXT_LIMIT = 1024
 _SECRET = re.compile(r"(sk|kt-service|kt-access)-[A-Za-z0-9_-]{16,}")
 
@@ -37,7 +37,7 @@ class Rejection:
     @property
     def text(self) -> str:
         """The body as PostgreSQL can hold it."""
-        return _storable(self.body[:BODY_LIMIT].decode(errors="replace"))
+        return _storable(self.body[:EVENT_MAX_BYTES].decode(errors="replace"))
 
     @property
     def digest(self) -> str:

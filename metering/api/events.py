@@ -14,6 +14,7 @@ from accounts.problems import Problem
 from metering.api import events_schema
 from metering.api.bodies import read_chunks, read_whole
 from metering.api.taking import WayIn, service_token_of, take, verdicts_response
+from metering.drafts import EVENT_MAX_BYTES
 from metering.formats import cloudevents, cloudevents_binary, ndjson
 from metering.intake import Draft, Refusal
 
@@ -32,7 +33,7 @@ def _drafts(request: Request) -> Iterator[Draft | Refusal]:
         yield cloudevents_binary.decode_request(request.headers, body)
     elif media_type in cloudevents.NDJSON_TYPES:
         chunks = read_chunks(request._request)
-        yield from map(cloudevents.decode_event, ndjson.lines(chunks, settings.EVENT_MAX_BYTES))
+        yield from map(cloudevents.decode_event, ndjson.lines(chunks, EVENT_MAX_BYTES))
     elif media_type in cloudevents.JSON_TYPES:
         try:
             yield from cloudevents.decode_body(read_whole(request._request, settings.JSON_BODY_MAX_BYTES))

@@ -12,10 +12,9 @@ from json import JSONDecoder
 from typing import Annotated, Any, Literal
 
 import msgspec
-from django.conf import settings
 
 from accounts.errors import DomainError
-from metering.drafts import Draft, Refusal
+from metering.drafts import EVENT_MAX_BYTES, Draft, Refusal
 from metering.exact_json import NotStorable, check_storable, decode_object
 from metering.models.events import RejectionReason
 
@@ -24,7 +23,7 @@ NDJSON_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "applica
 
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 _Instant = Annotated[datetime, msgspec.Meta(tz=True)]
-_NO_DATA = msgspec.Raw(b"{}")
+_NO_DATA = b"{}"
 _JSON_CONTENT = re.compile(r"\s*(application|text)/([\w.+-]+\+)?json\s*(;.*)?", re.IGNORECASE | re.ASCII)
 
 
@@ -41,8 +40,8 @@ class _Envelope(msgspec.Struct, gc=False):
     subject: _Text
     time: _Instant | None = None
     datacontenttype: str | None = None
-    data: msgspec.Raw = _NO_DATA
-    data_base64: msgspec.Raw = msgspec.Raw()
+    data: msgspec.Raw = msgspec.Raw(_NO_DATA)
+    data_base64: Any = None
 
 
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
@@ -67,13 +66,12 @@ def decode_body(body: bytes) -> list[Draft | Refusal]:
 
 def decode_event(raw: bytes) -> Draft | Refusal:
     """One event, as it arrived."""
-    if len(raw) > settings.EVENT_MAX_BYTES:
-        limit = settings.EVENT_MAX_BYTES // 1024
+    if len(raw) > EVENT_MAX_BYTES:
+        limit = EVENT_MAX_BYTES // 1024
         detail = f"It is larger than the {limit} KiB an event may have. Send what is metered, not the content."
         return _refuse(raw, detail, RejectionReason.TOO_LARGE)
     try:
-        envelope = _decode_envelope(raw)
-        return _draft(envelope, raw)
+        return _draft(_decode_envelope(raw), raw)
     except msgspec.ValidationError as error:
         return _refuse(raw, _explain(str(error)))
     except NotStorable as error:
@@ -91,7 +89,7 @@ class _Inadmissible(Exception):
 
 
 def _draft(envelope: _Envelope, raw: bytes) -> Draft:
-    if bytes(envelope.data_base64) not in (b"", b"null"):
+    if envelope.data_base64 is not None:
         raise _Inadmissible("It carries `data_base64`. Send `data` as a JSON object.")
     if envelope.datacontenttype and not _JSON_CONTENT.fullmatch(envelope.datacontenttype):
         raise _Inadmissible(
@@ -99,7 +97,7 @@ def _draft(envelope: _Envelope, raw: bytes) -> Draft:
         )
     raw_data = bytes(envelope.data)
     if raw_data == b"null":
-        raw_data = b"{}"
+        raw_data = _NO_DATA
     data = decode_object(raw_data)
     check_storable(raw_data, data)
     names = (envelope.source, envelope.id, envelope.type, envelope.subject)

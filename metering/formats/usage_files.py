@@ -68,12 +68,13 @@ class UsageFile:
 
 def look_over(path: Path, columns: Mapping[str, str] | None = None) -> UsageFile:
     """Digest, length and columns of a file; UnusableFile if it cannot be read or lacks a column."""
-    digest, lines = hashlib.sha256(), 0
+    digest, lines, chunk = hashlib.sha256(), 0, b"\n"
     try:
         with path.open("rb") as file:
             for chunk in iter(lambda: file.read(2**20), b""):
                 digest.update(chunk)
                 lines += chunk.count(b"\n")
+            lines += not chunk.endswith(b"\n")
     except OSError as error:
         raise UnusableFile(f"{path} cannot be read: {error.strerror}.") from error
     first = next((row for row in UsageFile(path, "", 0, {}).rows() if isinstance(row, Row)), None)
