@@ -57,7 +57,8 @@ def _stream(request: HttpRequest) -> tuple[_Readable, int | None]:
     if "chunked" in request.headers.get("Transfer-Encoding", "").lower():
         # Django reads no further than Content-Length; the server ends the stream itself.
         return request.META["wsgi.input"], None
-    return request, int(request.META.get("CONTENT_LENGTH") or 0)
+    length = request.META.get("CONTENT_LENGTH") or ""
+    return request, int(length) if length.isdecimal() else None
 
 
 def _expanded(chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ from django.db import connection
 
 from accounts.api_keys import resolve_subjects
 from metering.drafts import Refusal
+from metering.exact_json import decode_object
 from metering.models import Event, IngestBatch, RejectedEvent
 from metering.models.events import RejectionReason
 from tests import factories
@@ -100,6 +101,15 @@ def test_the_order_of_members_and_the_spelling_of_numbers_make_no_conflict(draft
     take(msgspec.structs.replace(draft("1"), raw_data=b'{"a": 1.0, "b": {"c": [1]}}', data={}))
     again = draft("1", data={"b": {"c": [1]}, "a": 1})
     assert outcomes(take(again)) == ["duplicate"]
+
+
+@pytest.mark.parametrize("number", ["1e1000", "1e-1000", "9" * 1000, "-0", "0.10", "1E5", "1.5e-20"])
+def test_numbers_of_any_spelling_are_the_same_when_sent_again(draft, number):
+    """The database spells them its own way."""
+    raw = f'{{"a": {number}}}'.encode()
+    event = msgspec.structs.replace(draft("1"), raw_data=raw, data=decode_object(raw))
+    assert outcomes(take(event)) == ["accepted"]
+    assert outcomes(take(event)) == ["duplicate"]
 
 
 @pytest.mark.parametrize(
