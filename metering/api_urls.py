@@ -4,10 +4,12 @@ from django.urls import URLPattern, path
 
 from metering.api.events import EventsView
 from metering.api.litellm import LiteLLMView
+from metering.api.otlp import TracesView
 from metering.api.usage import UsageView
 
 urlpatterns: list[URLPattern] = [
     path("events", EventsView.as_view(), name="events"),
     path("litellm", LiteLLMView.as_view(), name="litellm"),
+    path("otlp/v1/traces", TracesView.as_view(), name="otlp-traces"),
     path("usage", UsageView.as_view(), name="usage-figures"),
 ]

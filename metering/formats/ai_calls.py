@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
+from decimal import ROUND_HALF_EVEN, Decimal
 from hashlib import sha256
 from typing import Any
 
@@ -80,14 +80,6 @@ def unreadable(raw: bytes, detail: str) -> Refusal:
 # --- Reading values ---------------------------------------------------------------------------------------------------
 
 
-def exact(digits: str) -> Decimal | None:
-    """A fraction of JSON with every digit; None for exponents that no usage has."""
-    try:
-        return Decimal(digits)
-    except InvalidOperation:
-        return None
-
-
 def text(value: Any) -> str | None:
     """A name as it may be stored: cut at 255 characters, without NUL and half surrogates; None if it is no text."""
     if not isinstance(value, str):
@@ -122,6 +114,11 @@ def instant(value: Any) -> datetime | None:
         raise Unusable(f"Its time {str(value)[:40]!r} is not in seconds since 1970.")
     microseconds = (Decimal(value) * 1_000_000).to_integral_value(ROUND_HALF_EVEN)
     return _EPOCH + timedelta(microseconds=int(microseconds))
+
+
+def instant_of_nanoseconds(value: int) -> datetime | None:
+    """Nanoseconds since 1970, to the microsecond; None for 0."""
+    return instant(Decimal(value // 1000).scaleb(-6))
 
 
 def cost(value: Any) -> Decimal | None:

@@ -7,13 +7,12 @@ began, since a retry reports under the id of the attempt that failed.
 
 from collections.abc import Iterator
 from decimal import Decimal
-from json import JSONDecoder
 from typing import Any
 
 import msgspec
 
 from metering.drafts import Draft, Refusal
-from metering.formats import ai_calls
+from metering.formats import ai_calls, lenient_json
 from metering.formats.ai_calls import Call, Unusable, unreadable
 from metering.formats.token_pools import NotACount, Reported, reported
 from metering.models.events import RejectionReason
@@ -76,13 +75,9 @@ class _Record(msgspec.Struct, gc=False):
     metadata: _Metadata | None = None
 
 
-_decode_record = msgspec.json.Decoder(_Record, float_hook=ai_calls.exact).decode
+_decode_record = msgspec.json.Decoder(_Record, float_hook=lenient_json.exact).decode
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
-# Python's own writer of JSON also writes NaN and half surrogates, which answers may hold.
-_LENIENT = JSONDecoder(
-    parse_float=ai_calls.exact, parse_int=lambda digits: int(digits[:60]), parse_constant=lambda _: None
-)
 
 
 def decode_body(body: bytes) -> Iterator[Draft | Refusal]:
@@ -109,8 +104,8 @@ def decode_record(raw: bytes) -> Draft | Refusal:
 
 def _decode_leniently(raw: bytes) -> Draft | Refusal:
     try:
-        members = _LENIENT.decode(raw.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
+        members = lenient_json.decode(raw)
+    except ValueError:
         return unreadable(raw, "It is not valid JSON.")
     if not isinstance(members, dict):
         return unreadable(raw, "It is not a JSON object.")
@@ -137,7 +132,7 @@ def _decode_loose_elements(body: bytes) -> Iterator[Draft | Refusal]:
         if text[position : position + 1] == "]" and not text[position + 1 :].strip():
             return
         try:
-            _, end = _LENIENT.raw_decode(text, position)
+            _, end = lenient_json.DECODER.raw_decode(text, position)
         except (ValueError, RecursionError):
             yield _broken(text[position:], position)
             return
