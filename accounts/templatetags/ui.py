@@ -222,6 +222,17 @@ class Tick:
     angle: int
     label: str
 
+    @property
+    def upright(self) -> int:
+        return -self.angle
+
+    @property
+    def side(self) -> str:
+        """Where its label stands: labels beside the dial grow away from it."""
+        if self.angle == 0:
+            return "top"
+        return "left" if self.angle < 0 else "right"
+
 
 @register.inclusion_tag("components/dial.html")
 def dial(value: Number | None, label: str, *, unit: str = "", full_scale: Number | None = None) -> dict[str, Any]:
