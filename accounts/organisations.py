@@ -51,6 +51,12 @@ class SlugTaken(DomainError):
     sentence = "Another organisation already has that address."
 
 
+class InvalidSlug(DomainError):
+    code = "invalid_slug"
+    status = 422
+    sentence = "That cannot be an address: use lower-case letters, digits and hyphens."
+
+
 class LastOwner(DomainError):
     code = "last_owner"
     sentence = "An organisation needs an owner: make somebody else an owner first."
@@ -100,13 +106,10 @@ def create_organisation(
     is the owner unless told otherwise.
     """
     organisation = Organisation(name=_valid_name(name), time_zone=_valid_zone(time_zone), days_zone=time_zone)
-    if slug is not None:
-        if slug in RESERVED_SLUGS or slugify(slug)[:LONGEST_SLUG] != slug:
-            raise SlugTaken(f"{slug!r} cannot be an address: use lower-case letters, digits and hyphens.")
-        if not _insert_with_slug(organisation, slug):
-            raise SlugTaken
-    else:
+    if slug is None:
         _insert_with_free_slug(organisation)
+    elif not _insert_with_slug(organisation, _valid_slug(slug)):
+        raise SlugTaken
     Membership.objects.create(organisation=organisation, user=owner, role=Role.OWNER)
     Project.objects.create(organisation=organisation, name=DEFAULT_PROJECT, is_default=True)
     audit.record(
@@ -284,6 +287,12 @@ def _valid_name(name: str) -> str:
     if not name or len(name) > 120:
         raise InvalidName
     return name
+
+
+def _valid_slug(slug: str) -> str:
+    if not slug or slug in RESERVED_SLUGS or slugify(slug)[:LONGEST_SLUG] != slug:
+        raise InvalidSlug
+    return slug
 
 
 def _valid_zone(time_zone: str) -> str:
