@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest
 
 from accounts.models import Capability, Membership
@@ -19,6 +20,7 @@ def portal(request: HttpRequest) -> dict[str, Any]:
         "membership": membership,
         "may": {capability.value: True for capability in Capability if membership and membership.may(capability)},
         "nav_memberships": _memberships(request),
+        "development_mailbox": settings.DEVELOPMENT_MAILBOX is not None,
     }
 
 
