@@ -70,14 +70,14 @@ def _publish(
 
 
 def _pay_as_you_go(version: PlanVersion) -> None:
-    catalogue.add_rate_card(version, label="Tokens at list price", meters=TOKEN_METERS)
+    catalogue.add_rate_card(version, label="Tokens", meters=TOKEN_METERS)
 
 
 def _team(version: PlanVersion) -> None:
     catalogue.add_flat_fee(version, label="Team", amount=Decimal(49), in_advance=True)
     catalogue.add_rate_card(
         version,
-        label="Tokens at a tenth off",
+        label="Tokens",
         meters=TOKEN_METERS,
         included={"input_tokens": Decimal(2_000_000), "output_tokens": Decimal(250_000)},
         multiplier=Decimal("0.9"),
@@ -86,7 +86,7 @@ def _team(version: PlanVersion) -> None:
 
 def _scale(version: PlanVersion) -> None:
     catalogue.add_flat_fee(version, label="Scale", amount=Decimal(199), in_advance=True)
-    catalogue.add_rate_card(version, label="Tokens at a quarter off", meters=TOKEN_METERS, multiplier=Decimal("0.75"))
+    catalogue.add_rate_card(version, label="Tokens", meters=TOKEN_METERS, multiplier=Decimal("0.75"))
     catalogue.add_graduated(
         version,
         label="Requests",

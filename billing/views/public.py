@@ -6,6 +6,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from accounts.access import public
+from accounts.first_event import curl_line
 from billing import plan_words
 from billing.price_list import price_lists
 
@@ -13,7 +14,7 @@ from billing.price_list import price_lists
 @require_safe
 @public
 def front(request: HttpRequest) -> HttpResponse:
-    context = {"active_nav": "front", "price_lists": price_lists(timezone.now())}
+    context = {"active_nav": "front", "curl_line": curl_line("key_…", "call-1")}
     return render(request, "public/front.html", context)
 
 
