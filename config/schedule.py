@@ -17,6 +17,8 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "create event partitions": {"task": "metering.tasks.create_event_partitions", "schedule": timedelta(hours=1)},
     # At night, when there is least to disturb: totals recomputed from events.
     "compare totals with events": {"task": "metering.tasks.compare_totals", "schedule": crontab(hour=3, minute=20)},
+    # Soon after midnight in UTC, past sealing's margin; every hour, so that a night without beat is made up for.
+    "seal finished days": {"task": "metering.tasks.seal_finished_days", "schedule": crontab(minute=20)},
     # Periods end at any quarter hour, since anchors do.
     "close ended periods": {"task": "billing.tasks.close_ended_periods", "schedule": timedelta(minutes=5)},
     # E-mails about new invoices that did not go out at once.

@@ -10,6 +10,7 @@ from accounts.enqueue import enqueue_on_commit
 from metering import aggregation
 from metering.models import TotalsCheck
 from metering.partitions import ensure_event_partitions
+from metering.sealing import seal_days
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,16 @@ def create_event_partitions() -> None:
     """Make the partitions of the coming months."""
     for name in ensure_event_partitions():
         logger.info("Made partition %s.", name)
+
+
+@shared_task
+def seal_finished_days() -> None:
+    """Seal the days that are over; enough of them for one task, then the rest in another."""
+    sealed = seal_days(now=timezone.now())
+    for failure in sealed.failures:
+        logger.error("A day could not be sealed: %s", failure)
+    if sealed.more:
+        enqueue_on_commit(seal_finished_days)
 
 
 @shared_task

@@ -1,5 +1,6 @@
 from metering.models.events import Event, IngestBatch, RejectedEvent
 from metering.models.meters import Aggregation, Meter
+from metering.models.seals import Seal, SealTile
 from metering.models.totals_checks import TotalsCheck
 from metering.models.usage import Series, UsageDay, UsageInterval
 
@@ -9,6 +10,8 @@ __all__ = [
     "IngestBatch",
     "Meter",
     "RejectedEvent",
+    "Seal",
+    "SealTile",
     "Series",
     "TotalsCheck",
     "UsageDay",

@@ -1,0 +1,377 @@
+#!/usr/bin/env python3
+"""Checks an export of Kilotoken without Kilotoken: Python 3.9 or later, its standard library, nothing else.
+
+    python verify_kilotoken.py events.ndjson manifest.json [invoice.json] [--head DIGEST] [--json]
+
+1. Every seal's digest follows from its own figures and the digest before it: the chain.
+2. The events of each exported day give the Merkle root in that day's seal: nothing added, changed or left out.
+3. With an invoice (the answer of GET /v1/invoices/NUMBER): the quantities it was computed from are the sums of the
+   events that had been received when it was made.
+4. With --head: the chain contains this digest, which you noted earlier or elsewhere. It is what shows that the newest
+   days were not cut off or all written anew, so keep a digest from time to time.
+
+Exit code 0: everything agrees; 1: something does not, and the output names it; 2: called wrongly, or a file is no
+export. How leaves, roots and digests are made is told where they are computed below. This file shares no code with
+the server, so that a mistake there is not repeated here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import sys
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal, InvalidOperation, localcontext
+from typing import Any
+
+FORMAT = 1
+NO_PREVIOUS = "0" * 64
+# A text that counts as a metered value.
+DECIMAL_TEXT = re.compile(r"-?[0-9]{1,60}(\.[0-9]{1,60})?([eE][+-]?[0-9]{1,3})?")
+# More findings than this help nobody.
+MOST_FINDINGS = 100
+
+
+class NotAnExportError(Exception):
+    """A file is not what it should be; the text says which and why."""
+
+
+# --- Canonical JSON ---------------------------------------------------------------------------------------------------
+
+
+def parse_exactly(text: str) -> Any:
+    """JSON with every number as Decimal, which loses no digit."""
+    return json.loads(text, parse_int=Decimal, parse_float=Decimal, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def canonical_json(value: Any) -> str:
+    """No spaces, members sorted by code point, texts escaped only where they must be, numbers shortest."""
+    if isinstance(value, dict):
+        members = (f"{canonical_json(name)}:{canonical_json(value[name])}" for name in sorted(value))
+        return "{" + ",".join(members) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(canonical_json(item) for item in value) + "]"
+    if isinstance(value, Decimal):
+        return canonical_number(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def canonical_number(number: Decimal) -> str:
+    """The shortest decimal: 1.50 -> 1.5, 1e3 -> 1000, -0.0 -> 0. Works on digits, so nothing is ever rounded."""
+    sign, digits, power = number.as_tuple()
+    exponent = int(power)
+    text = "".join(map(str, digits)).lstrip("0")
+    if not text:
+        return "0"
+    if exponent >= 0:
+        whole, fraction = text + "0" * exponent, ""
+    else:
+        text = text.zfill(1 - exponent)
+        whole, fraction = text[:exponent], text[exponent:].rstrip("0")
+    return ("-" if sign else "") + whole + ("." + fraction if fraction else "")
+
+
+# --- Leaves, roots, chain ---------------------------------------------------------------------------------------------
+
+
+def sha256(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
+
+
+def leaf_content(event: dict[str, Any]) -> bytes:
+    """Version, source, id, type, subject, time, whether the time was assumed, and data, as canonical JSON."""
+    names = ("source", "id", "type", "subject", "time", "time_assumed", "data")
+    return canonical_json(["kilotoken.event.1", *(event[name] for name in names)]).encode()
+
+
+def leaf_place(event: dict[str, Any]) -> bytes:
+    """What leaves of a day are sorted by: 16 bytes of SHA-256 over source and id, each after its length (4 bytes)."""
+    source, event_id = event["source"].encode(), event["id"].encode()
+    named = len(source).to_bytes(4, "big") + source + len(event_id).to_bytes(4, "big") + event_id
+    return sha256(named)[:16]
+
+
+class Tree:
+    """The Merkle tree of RFC 6962 over leaves as they come, in the memory of one branch."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        # Roots of the whole subtrees so far, largest first, with the numbers of their leaves.
+        self.peaks: list[tuple[bytes, int]] = []
+
+    def add(self, content: bytes) -> None:
+        node, size = sha256(b"\x00" + content), 1
+        while self.peaks and self.peaks[-1][1] == size:
+            node, size = sha256(b"\x01" + self.peaks.pop()[0] + node), size * 2
+        self.peaks.append((node, size))
+        self.count += 1
+
+    def root(self) -> str:
+        if not self.peaks:
+            return sha256(b"").hex()
+        node = self.peaks[-1][0]
+        for peak, _ in reversed(self.peaks[:-1]):
+            node = sha256(b"\x01" + peak + node)
+        return node.hex()
+
+
+def seal_digest(organisation: str, seal: dict[str, Any]) -> str:
+    """SHA-256 over six lines, each ended by a line feed."""
+    lines = ("kilotoken seal 1", organisation, seal["day"], seal["event_count"], seal["root"], seal["previous_digest"])
+    return sha256("".join(f"{line}\n" for line in lines).encode()).hex()
+
+
+def check_chain(manifest: dict[str, Any], head: str | None = None) -> list[str]:
+    """What is wrong with the chain of seals; `head` is a digest that must be part of it."""
+    findings: list[str] = []
+    previous, day_before = NO_PREVIOUS, ""
+    for seal in manifest["seals"]:
+        if seal["previous_digest"] != previous:
+            findings.append(f"{seal['day']}: the seal does not continue the one before it ({day_before or 'none'}).")
+        if seal["day"] <= day_before:
+            findings.append(f"{seal['day']}: the seal follows that of {day_before}; days must rise.")
+        if seal_digest(manifest["organisation"]["id"], seal) != seal["digest"]:
+            findings.append(f"{seal['day']}: the seal's digest does not follow from its figures.")
+        previous, day_before = seal["digest"], seal["day"]
+    if head and all(seal["digest"] != head for seal in manifest["seals"]):
+        findings.append(f"No seal has the digest {head}: the chain was cut off or written anew.")
+    return findings
+
+
+# --- Events against seals ---------------------------------------------------------------------------------------------
+
+
+class Days:
+    """The events against the seals, day by day as the file goes."""
+
+    def __init__(self, manifest: dict[str, Any]) -> None:
+        first, last = manifest["from"], manifest["to"]
+        self.expected = {seal["day"]: seal for seal in manifest["seals"] if first <= seal["day"] <= last}
+        self.findings: list[str] = []
+        self.checked = 0
+        self.day, self.place, self.tree = "", b"", Tree()
+
+    def add(self, number: int, event: dict[str, Any]) -> None:
+        day, place = event["received_at"][:10], leaf_place(event)
+        if day != self.day:
+            self._finish_day()
+            if day < self.day or day not in self.expected:
+                self.findings.append(f"line {number}: an event received on {day}, of which the export has no seal.")
+            self.day, self.tree = day, Tree()
+        elif place <= self.place:
+            self.findings.append(f"line {number}: {_named(event)} is out of order or there twice.")
+        self.place = place
+        self.tree.add(leaf_content(event))
+
+    def finish(self) -> list[str]:
+        self._finish_day()
+        for day, seal in self.expected.items():
+            self.findings.append(f"{day}: {seal['event_count']} events are sealed and none are here.")
+        return self.findings
+
+    def _finish_day(self) -> None:
+        seal = self.expected.pop(self.day, None)
+        if seal is None:
+            return
+        self.checked += 1
+        if self.tree.count != seal["event_count"]:
+            self.findings.append(f"{self.day}: {seal['event_count']} events are sealed, {self.tree.count} are here.")
+        elif self.tree.root() != seal["root"]:
+            self.findings.append(f"{self.day}: an event was changed: the root of the events is not the sealed one.")
+
+
+def _named(event: dict[str, Any]) -> str:
+    return f"event {event['id']} of {event['source']}"
+
+
+# --- An invoice against events ----------------------------------------------------------------------------------------
+
+
+class Quantities:
+    """The readings that an invoice rests on, against the sums of the events that had come in when it was made."""
+
+    def __init__(self, invoice: dict[str, Any], manifest: dict[str, Any]) -> None:
+        evidence = invoice["evidence"]
+        self.meters = manifest["meters"]
+        self.parts = {meter["key"] for meter in self.meters if meter.get("part_of")}
+        self.cutoff = _moment(evidence["cutoff"])
+        self.periods = [(_moment(period["start"]), _moment(period["end"])) for period in evidence["periods"]]
+        # (meter, model) -> [start, end, quantity on the invoice, sum of events]
+        self.readings: dict[tuple[str, str], list[list[Any]]] = {}
+        for period in evidence["periods"]:
+            for one in period["readings"]:
+                span = [_moment(one["start"]), _moment(one["end"]), Decimal(one["quantity"]), Decimal(0)]
+                self.readings.setdefault((one["meter"], one["model"]), []).append(span)
+        self.unread: dict[tuple[str, str], Decimal] = {}
+        self.findings = self._uncovered(manifest)
+
+    def _uncovered(self, manifest: dict[str, Any]) -> list[str]:
+        """Events count for the invoice from a day before its first period (clocks differ) up to its cutoff."""
+        first = (min(start for start, _ in self.periods) - timedelta(days=1)).date().isoformat()
+        last = self.cutoff.date().isoformat()
+        sealed = [seal["day"] for seal in manifest["seals"]]
+        # Nothing came in on days without a seal, unless they are too recent to have one.
+        if manifest["to"] < last and not any(day > last for day in sealed):
+            return [f"The export ends with {manifest['to']}; this invoice needs the events up to {last}."]
+        if manifest["from"] > first and any(first <= day < manifest["from"] for day in sealed):
+            return [f"The export begins with {manifest['from']}; this invoice needs the events from {first} on."]
+        if any(manifest["to"] < day <= last for day in sealed):
+            return [f"The export ends with {manifest['to']}; this invoice needs the events up to {last}."]
+        return []
+
+    def add(self, event: dict[str, Any]) -> None:
+        time = _moment(event["time"])
+        is_inside = any(start <= time < end for start, end in self.periods)
+        if not is_inside or _moment(event["received_at"]) > self.cutoff:
+            return
+        for meter in self.meters:
+            if meter["event_type"] == event["type"] and _reads(meter, time):
+                value = _value_of(event["data"], meter)
+                if value is not None:
+                    self._count(meter, _model_of(event["data"], meter), time, value)
+
+    def _count(self, meter: dict[str, Any], model: str, time: datetime, value: Decimal) -> None:
+        for span in self.readings.get((meter["key"], model), ()):
+            if span[0] <= time < span[1]:
+                span[3] += value
+                return
+        if meter["key"] not in self.parts:
+            place = (meter["key"], model)
+            self.unread[place] = self.unread.get(place, Decimal(0)) + value
+
+    def finish(self) -> list[str]:
+        if self.findings:
+            return self.findings
+        for (meter, model), spans in sorted(self.readings.items()):
+            for start, end, billed, metered in spans:
+                if billed != metered:
+                    self.findings.append(
+                        f"{meter} {model or '(no model)'} from {start.isoformat()} to {end.isoformat()}: the invoice "
+                        f"rests on {billed:f}, the events say {metered:f}."
+                    )
+        for (meter, model), metered in sorted(self.unread.items()):
+            if metered:
+                self.findings.append(
+                    f"{meter} {model or '(no model)'}: the events say {metered:f}, the invoice nothing."
+                )
+        return self.findings
+
+
+def _reads(meter: dict[str, Any], time: datetime) -> bool:
+    archived_at = meter.get("archived_at")
+    return _moment(meter["effective_from"]) <= time and (archived_at is None or time < _moment(archived_at))
+
+
+def _value_of(data: dict[str, Any], meter: dict[str, Any]) -> Decimal | None:
+    """What an event adds to a meter; None: it does not feed it."""
+    if meter["aggregation"] == "count":
+        return Decimal(1)
+    if meter["aggregation"] != "sum":
+        return None
+    value = data.get(meter["value_field"])
+    if isinstance(value, str) and DECIMAL_TEXT.fullmatch(value):
+        return Decimal(value)
+    return value if isinstance(value, Decimal) else None
+
+
+def _model_of(data: dict[str, Any], meter: dict[str, Any]) -> str:
+    model = data.get("model") if "model" in meter["dimensions"] else None
+    if model is None:
+        return ""
+    return model if isinstance(model, str) else canonical_json(model)
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return moment.astimezone(timezone.utc)  # noqa: UP017 (Python 3.9 has no datetime.UTC)
+
+
+# --- The program ------------------------------------------------------------------------------------------------------
+
+
+def verify(
+    events_path: str, manifest_path: str, invoice_path: str | None = None, head: str | None = None
+) -> tuple[dict[str, int], list[str]]:
+    """(what was checked, what is wrong) of the files at these paths."""
+    manifest = _load(manifest_path)
+    if manifest.get("format") != FORMAT:
+        raise NotAnExportError(f"{manifest_path} is not a manifest of format {FORMAT}.")
+    findings = check_chain(manifest, head)
+    days = Days(manifest)
+    quantities = Quantities(_load(invoice_path), manifest) if invoice_path else None
+    events = 0
+    with localcontext() as context, open(events_path, encoding="utf-8", newline="\n") as lines:
+        # Sums stay exact: values have at most 24 digits before the point and 18 after it.
+        context.prec = 200
+        for number, line in enumerate(lines, start=1):
+            event = _parse_line(line, number, events_path)
+            days.add(number, event)
+            if quantities:
+                quantities.add(event)
+            events += 1
+        findings += days.finish()
+        findings += quantities.finish() if quantities else []
+    checked = {"seals": len(manifest["seals"]), "days": days.checked, "events": events}
+    checked["readings"] = sum(map(len, quantities.readings.values())) if quantities else 0
+    return checked, findings
+
+
+def _load(path: str) -> dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            parsed = json.load(file)
+    except (OSError, ValueError) as error:
+        raise NotAnExportError(f"{path}: {error}") from error
+    if not isinstance(parsed, dict):
+        raise NotAnExportError(f"{path} is not a JSON object.")
+    return parsed
+
+
+def _parse_line(line: str, number: int, path: str) -> dict[str, Any]:
+    try:
+        event = parse_exactly(line)
+        date.fromisoformat(event["received_at"][:10])
+        leaf_content(event)
+    except (KeyError, TypeError, ValueError, InvalidOperation) as error:
+        raise NotAnExportError(f"{path}, line {number}: not an exported event ({error!r})") from error
+    return event
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Check an export of Kilotoken against its seals, and an invoice.")
+    parser.add_argument("events", help="events.ndjson of the export")
+    parser.add_argument("manifest", help="manifest.json of the export")
+    parser.add_argument("invoice", nargs="?", help="an invoice as GET /v1/invoices/NUMBER answers it")
+    parser.add_argument("--head", help="a seal's digest that you noted earlier: the chain must contain it")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    options = parser.parse_args()
+    try:
+        checked, findings = verify(options.events, options.manifest, options.invoice, options.head)
+    except (NotAnExportError, KeyError, OSError) as error:
+        sys.stderr.write(f"Cannot check this: {error}\n")
+        return 2
+    sys.stdout.write((_as_json if options.json else _as_text)(checked, findings) + "\n")
+    return 1 if findings else 0
+
+
+def _as_json(checked: dict[str, int], findings: list[str]) -> str:
+    return json.dumps({"checked": checked, "findings": findings}, indent=2, ensure_ascii=False)
+
+
+def _as_text(checked: dict[str, int], findings: list[str]) -> str:
+    lines = ["Checked " + ", ".join(f"{count} {what}" for what, count in checked.items()) + "."]
+    lines += [f"WRONG  {finding}" for finding in findings[:MOST_FINDINGS]]
+    if len(findings) > MOST_FINDINGS:
+        lines.append(f"WRONG  and {len(findings) - MOST_FINDINGS} more.")
+    lines.append("Not everything agrees." if findings else "Everything agrees.")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
