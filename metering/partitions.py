@@ -8,6 +8,7 @@ Never drops one.
 from datetime import UTC, date, datetime
 
 from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
 
 MONTHS_AHEAD = 3
@@ -54,14 +55,14 @@ def ensure_partitions(months: list[date]) -> list[str]:
     return [partition_name(month) for month in missing]
 
 
-def _is_attached(cursor, name: str) -> bool:  # type: ignore[no-untyped-def]
+def _is_attached(cursor: CursorWrapper, name: str) -> bool:
     cursor.execute(
         "SELECT 1 FROM pg_inherits WHERE inhparent = 'event'::regclass AND inhrelid = to_regclass(%s)", [name]
     )
     return cursor.fetchone() is not None
 
 
-def _make(cursor, month: date) -> None:  # type: ignore[no-untyped-def]
+def _make(cursor: CursorWrapper, month: date) -> None:
     name, after = partition_name(month), add_months(month, 1)
     cursor.execute(f"CREATE TABLE IF NOT EXISTS {name} (LIKE event INCLUDING DEFAULTS) WITH ({_STORAGE})")
     cursor.execute(f"ALTER TABLE event ATTACH PARTITION {name} FOR VALUES FROM ('{month}') TO ('{after}')")
