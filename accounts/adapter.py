@@ -6,6 +6,7 @@ from allauth.account.adapter import DefaultAccountAdapter
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.mail import EmailMessage
 from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 
 from accounts import emails
 from accounts.errors import DomainError
@@ -41,9 +42,13 @@ class AccountAdapter(DefaultAccountAdapter):
         return emails.message(name, email, context)
 
     def follow_invitation(self, request: HttpRequest, invitation: Invitation) -> None:
-        """Whoever holds the link reads that mailbox: signing up with its address needs no other confirmation."""
-        self.stash_verified_email(request, invitation.email)
+        """Remember that this browser opened an invitation's link: whoever holds it reads that mailbox."""
         request.session[FOLLOWED_INVITATION] = invitation.public_id
+
+    def is_email_verified(self, request: HttpRequest, email: str) -> bool:
+        """Signing up with the invited address needs no other confirmation than the link."""
+        invitation = _followed(request)
+        return invitation is not None and invitation.email == email.lower()
 
     def post_login(self, request: HttpRequest, user: AbstractBaseUser, *, signup: bool, **kwargs: Any) -> HttpResponse:
         """Somebody who signed up through an invitation is a member from the start."""
@@ -52,10 +57,15 @@ class AccountAdapter(DefaultAccountAdapter):
         return super().post_login(request, user, signup=signup, **kwargs)
 
 
+def _followed(request: HttpRequest) -> Invitation | None:
+    public_id = request.session.get(FOLLOWED_INVITATION)
+    rows = Invitation.objects.pending(timezone.now())
+    return rows.filter(public_id=public_id).first() if public_id else None
+
+
 def _accept_followed(request: HttpRequest, user: User) -> None:
-    public_id = request.session.pop(FOLLOWED_INVITATION, None)
-    invitation = Invitation.objects.filter(public_id=public_id, email=user.email).first() if public_id else None
-    if invitation is None:
+    invitation = _followed(request)
+    if invitation is None or invitation.email != user.email:
         return
     try:
         accept_invitation(invitation, user, request=request)
