@@ -4,7 +4,8 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from django.db import connection
+from django.db import IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from accounts.api_keys import resolve_subjects
 from metering.drafts import Refusal
@@ -254,8 +255,6 @@ def test_a_missing_partition_is_made_when_it_is_needed(draft):
 
 
 def test_a_row_can_be_neither_changed_nor_deleted(draft):
-    from django.db import IntegrityError, transaction
-
     take(draft("1"))
     for change in ("UPDATE event SET type = 'x'", "DELETE FROM event_2026_11"):
         with pytest.raises(IntegrityError), transaction.atomic(), connection.cursor() as cursor:
@@ -267,3 +266,15 @@ def test_a_full_batch_costs_a_handful_of_statements(draft, django_assert_max_num
     take(draft("warm"))
     with django_assert_max_num_queries(6):
         take(*events)
+
+
+def test_a_large_batch_sent_again_is_recognised_before_anything_is_written(draft):
+    """An aborted COPY would leave as many dead rows."""
+    events = [draft(str(number)) for number in range(150)]
+    take(*events)
+    with CaptureQueriesContext(connection) as statements:
+        assert set(outcomes(take(*events))) == {"duplicate"}
+    assert not [query for query in statements if "COPY" in query["sql"]]
+    with CaptureQueriesContext(connection) as statements:
+        take(*[draft(f"new {number}") for number in range(150)])
+    assert [query for query in statements if "COPY" in query["sql"]]
