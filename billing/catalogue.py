@@ -82,6 +82,16 @@ def create_plan(
     return plan
 
 
+def save_plan(plan: Plan, *, actor: Actor = None, request: HttpRequest | None = None) -> Plan:
+    """Write a plan's name, description, place and whether it is on offer. What it charges lies in its versions."""
+    action = "plan.created" if plan.pk is None else "plan.changed"
+    with transaction.atomic():
+        plan.save()
+        details = {"name": plan.name, "is_public": plan.is_public, "is_archived": plan.archived_at is not None}
+        _record(action, plan, actor=actor, request=request, details=details)
+    return plan
+
+
 def draft_version(plan: Plan, *, currency: str, cadence: str = Cadence.MONTH) -> PlanVersion:
     """A new, empty draft after the plan's versions so far."""
     if currency not in CURRENCIES:

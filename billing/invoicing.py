@@ -114,15 +114,18 @@ def close_period(
         if existing is not None:
             return existing
         to_close = require_closable(locked, period=period, now=now, force_grace=force_grace)
-        bill = running_bill(locked, now, period=to_close)
-        if bill.is_too_small:
-            bill = with_line(bill, carried_out(bill))
-        invoice = _finalise(locked, bill, now)
+        invoice = _finalise(locked, bill_to_close(locked, to_close, now), now)
         if not schedules.goes_on_after(locked, to_close):
             locked.state = SubscriptionState.CANCELLED
             locked.save(update_fields=["state"])
         _record(invoice, actor=actor, request=request)
     return invoice
+
+
+def bill_to_close(subscription: Subscription, period: Period, now: datetime) -> Bill:
+    """The running bill as closing would freeze it: what is too small to charge is carried over."""
+    bill = running_bill(subscription, now, period=period)
+    return with_line(bill, carried_out(bill)) if bill.is_too_small else bill
 
 
 def require_closable(

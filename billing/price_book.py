@@ -53,12 +53,7 @@ def add_price(
     An empty `model` prices every model without a row of its own. Backdating into a closed period inside the late window
     shows up on the next invoice as an adjustment.
     """
-    if currency not in CURRENCIES:
-        raise PriceCurrencyUnknown
-    if any(instant and quarter_hour_floor(instant) != instant for instant in (valid_from, valid_until)):
-        raise PriceOffQuarterHour
-    if valid_until is not None and valid_until <= valid_from:
-        raise PriceEndsTooEarly
+    require_possible(currency, valid_from, valid_until)
     with transaction.atomic():
         price = Price.objects.create(
             kind=kind,
@@ -81,6 +76,16 @@ def add_price(
             request=request,
         )
     return price
+
+
+def require_possible(currency: str, valid_from: datetime, valid_until: datetime | None) -> None:
+    """Raises PriceCurrencyUnknown, PriceOffQuarterHour or PriceEndsTooEarly."""
+    if currency not in CURRENCIES:
+        raise PriceCurrencyUnknown
+    if any(instant and quarter_hour_floor(instant) != instant for instant in (valid_from, valid_until)):
+        raise PriceOffQuarterHour
+    if valid_until is not None and valid_until <= valid_from:
+        raise PriceEndsTooEarly
 
 
 def price_book(currency: str, period: Period) -> rating.PriceBook:
