@@ -137,7 +137,7 @@ def _has_organisation(model: type[models.Model]) -> bool:
 
 # --- Templates --------------------------------------------------------------------------------------------------------
 
-TEMPLATES = sorted(path for path in (ROOT / "templates").rglob("*") if path.is_file())
+TEMPLATES = sorted(path for path in (ROOT / "templates").rglob("*") if path.is_file() and path.suffix != ".md")
 PAGES = [path for path in TEMPLATES if path.suffix == ".html" and "emails" not in path.parts]
 INLINE = {
     "an inline script": re.compile(r"<script(?![^>]*\bsrc=)", re.IGNORECASE),
