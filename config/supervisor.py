@@ -1,4 +1,4 @@
-"""`./kilotoken up`: the whole product on one machine, for development, demo and small installations.
+"""`./kilotoken up`: the whole product on one machine, for development and demo.
 
 Starts PostgreSQL and Valkey (unless DATABASE_URL and CELERY_BROKER_URL name others), migrates, collects static files,
 starts the Stripe sandbox (unless Stripe is configured), makes the demo world in an empty database, starts web, worker
@@ -40,6 +40,9 @@ class StartFailed(Exception):
 
 def up(instance: Instance, *, port: int | None, with_demo: bool) -> int:
     """Run a copy until it is stopped; the exit code. A copy that runs already is shown instead."""
+    if os.environ.get("KILOTOKEN_ENVIRONMENT") == "production":
+        complain("up is for development and demo. compose.yaml shows which programs a deployment runs.")
+        return 2
     try:
         with instance.claimed():
             return _run(instance, port=port or DEFAULT_PORT, with_demo=with_demo)

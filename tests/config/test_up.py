@@ -19,14 +19,14 @@ OWN = ("DATABASE_URL", "KILOTOKEN_DATA", "CELERY_BROKER_URL", "SITE_URL", "STRIP
 COMMAND = [sys.executable, "-P", "-m", "config"]
 
 
-def environment() -> dict[str, str]:
-    return {**{name: value for name, value in os.environ.items() if name not in OWN}, "PYTHONPATH": str(ROOT)}
+def environment(**more: str) -> dict[str, str]:
+    return {**more, **{name: value for name, value in os.environ.items() if name not in OWN}, "PYTHONPATH": str(ROOT)}
 
 
-def run(*arguments: str, cwd: Path, typed: str = "") -> "subprocess.CompletedProcess[str]":
+def run(*arguments: str, cwd: Path, typed: str = "", **more: str) -> "subprocess.CompletedProcess[str]":
     command = [*COMMAND, *arguments]
     return subprocess.run(
-        command, cwd=cwd, env=environment(), input=typed, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=cwd, env=environment(**more), input=typed, capture_output=True, text=True, timeout=120, check=False
     )
 
 
@@ -144,6 +144,12 @@ def test_manage_makes_the_tables_of_a_new_folder_first(folder):
     done = run("manage", "--data", "fresh", "showmigrations", "accounts", cwd=folder)
     assert "[X] 0001_initial" in done.stdout
     assert "[ ]" not in done.stdout
+
+
+def test_up_is_refused_in_production(folder):
+    done = run("up", "--data", "deployed", cwd=folder, KILOTOKEN_ENVIRONMENT="production")
+    assert done.returncode == 2
+    assert not (folder / "deployed").exists()
 
 
 def test_failing_command_passes_on_its_exit_code(folder):
