@@ -55,7 +55,7 @@ def problem_response(status: int, code: str, detail: str) -> JsonResponse:
 
 def is_api(request: HttpRequest) -> bool:
     """Whether whoever asks speaks JSON rather than HTML."""
-    return request.path.startswith("/v1/")
+    return request.path.startswith(("/v1/", "/api/v1/"))
 
 
 def _describe(error: Exception) -> tuple[int, dict[str, Any]] | None:

@@ -3,12 +3,15 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from metering.api_urls import openmeter_urlpatterns
+
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("accounts/", include("allauth.account.urls")),
     path("v1/", include("accounts.api_urls")),
     path("v1/", include("metering.api_urls")),
     path("v1/", include("billing.api_urls")),
+    path("api/v1/", include(openmeter_urlpatterns)),
     path("", include("billing.public_urls")),
     path("", include("accounts.urls")),
     path("", include("metering.urls")),

@@ -1,9 +1,10 @@
-"""The REST API of metering, below /v1/."""
+"""The REST API of metering: below /v1/, and below /api/v1/ what OpenMeter's clients expect there."""
 
 from django.urls import URLPattern, path
 
 from metering.api.events import EventsView
 from metering.api.litellm import LiteLLMView
+from metering.api.openmeter import MeterQueryView, OpenMeterEventsView
 from metering.api.otlp import TracesView
 from metering.api.usage import UsageView
 
@@ -12,4 +13,9 @@ urlpatterns: list[URLPattern] = [
     path("litellm", LiteLLMView.as_view(), name="litellm"),
     path("otlp/v1/traces", TracesView.as_view(), name="otlp-traces"),
     path("usage", UsageView.as_view(), name="usage-figures"),
+]
+
+openmeter_urlpatterns: list[URLPattern] = [
+    path("events", OpenMeterEventsView.as_view(), name="openmeter-events"),
+    path("meters/<slug:key>/query", MeterQueryView.as_view(), name="openmeter-meter-query"),
 ]
