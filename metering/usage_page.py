@@ -17,7 +17,7 @@ from metering.buckets import Granularity, bucket_starts, midnight
 from metering.exact import exact_sum, exact_text
 from metering.forms import TOKENS, UsageForm
 from metering.models import Meter
-from metering.reports import UsageFilter, UsageReport, last_received_at, token_meters, usage
+from metering.reports import UsageFilter, UsageReport, last_received_at, usage
 
 # The longest range that each step is drawn for; beyond it the bars would be hairs.
 LONGEST: dict[Granularity, timedelta] = {
@@ -52,6 +52,8 @@ class Question:
     measure_name: str
     unit: str
     meters: tuple[str, ...]
+    # Meters that make up the tokens in total.
+    pools: tuple[str, ...]
     filters: UsageFilter
     # The organisation's: days are counted in it.
     zone: ZoneInfo
@@ -131,6 +133,7 @@ def read_question(form: UsageForm) -> Question:
         measure_name=meters[0].name if measure != TOKENS else "Tokens in total",
         unit=meters[0].unit if meters else TOKENS,
         meters=keys,
+        pools=tuple(meter.key for meter in _measured(form, TOKENS)),
         filters=_filters(form, keys),
         zone=zone,
     )
@@ -249,7 +252,7 @@ def _tiles(organisation: Organisation, question: Question) -> Tiles:
     by_meter = {row.group[0]: row.value for row in report.rows}
     nothing = Decimal(0)
     return Tiles(
-        tokens=exact_sum(by_meter.get(key, nothing) for key in token_meters()),
+        tokens=exact_sum(by_meter.get(key, nothing) for key in question.pools),
         input=by_meter.get("input_tokens", nothing),
         cached=by_meter.get("cache_read_tokens", nothing),
         output=by_meter.get("output_tokens", nothing),
