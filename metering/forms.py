@@ -13,16 +13,18 @@ from django.db.models import F, QuerySet
 from accounts.models import ApiKey, Organisation, Project
 from metering.models import Meter, Series
 
+CUSTOM = "custom"
 RANGES = [
     ("today", "Today"),
     ("7d", "Last 7 days"),
     ("30d", "Last 30 days"),
     ("month", "This month"),
     ("last_month", "Last month"),
-    ("custom", "From … to …"),
+    (CUSTOM, "From … to …"),
 ]
 DEFAULT_RANGE = "month"
 GROUPS = [("model", "Model"), ("meter", "Meter"), ("project", "Project"), ("api_key", "API key")]
+GROUP_WORDS = {"model": "model", "meter": "meter", "project": "project", "api_key": "API key"}
 TOKENS = "tokens"
 STEPS = [("", "Automatic"), ("interval", "Quarter hours"), ("hour", "Hours"), ("day", "Days"), ("month", "Months")]
 LONGEST_RANGE = timedelta(days=5 * 366)
@@ -46,7 +48,8 @@ class UsageForm(forms.Form):
     def __init__(self, values: Any, *, organisation: Organisation, now: datetime) -> None:
         self.organisation = organisation
         self.today = now.astimezone(organisation.zone).date()
-        super().__init__({"range": DEFAULT_RANGE, "group": "model", "measure": TOKENS} | values.dict())
+        defaults = {"range": DEFAULT_RANGE, "group": "model", "measure": TOKENS}
+        super().__init__(defaults | self._dates_of(values.get("range", DEFAULT_RANGE)) | values.dict())
         for name, label in (("from", "From"), ("to", "To, inclusive")):
             self.fields[name] = forms.DateField(label=label, required=False, widget=_DateInput(self.today))
         self.meters = [meter for meter in Meter.objects.select_related("part_of") if meter.is_additive]
@@ -60,7 +63,7 @@ class UsageForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         first, last = self.cleaned_data.get("from"), self.cleaned_data.get("to")
-        if self.cleaned_data.get("range") == "custom" and first and last:
+        if self.cleaned_data.get("range") == CUSTOM and first and last:
             if last < first:
                 self.add_error("to", "This is before the first day.")
             elif last - first > LONGEST_RANGE:
@@ -78,27 +81,41 @@ class UsageForm(forms.Form):
 
     def days(self) -> tuple[date, date]:
         """The first and the last day of the range, both included."""
-        today = self.today
-        match self.chosen("range") or DEFAULT_RANGE:
-            case "today":
-                return today, today
-            case "7d":
-                return today - timedelta(days=6), today
-            case "30d":
-                return today - timedelta(days=29), today
-            case "last_month":
-                last = today.replace(day=1) - timedelta(days=1)
-                return last.replace(day=1), last
-            case "custom" if not {"from", "to"} & set(self.errors):
-                last = self.cleaned_data["to"] or today
-                first = self.cleaned_data["from"] or min(today, last).replace(day=1)
-                return min(first, last), last
-        return today.replace(day=1), today
+        wanted = self.chosen("range") or DEFAULT_RANGE
+        if wanted != CUSTOM:
+            return _named_days(wanted, self.today)
+        if {"from", "to"} & set(self.errors):
+            return _named_days(DEFAULT_RANGE, self.today)
+        last = self.cleaned_data["to"] or self.today
+        first = self.cleaned_data["from"] or last.replace(day=1)
+        return min(first, last), last
+
+    def _dates_of(self, wanted: str) -> dict[str, str]:
+        """Days to begin with when somebody turns to a range of their own."""
+        if wanted == CUSTOM:
+            return {}
+        first, last = _named_days(wanted, self.today)
+        return {"from": first.isoformat(), "to": last.isoformat()}
 
     def _choices(self, name: str, choices: Sequence[tuple[str, str]]) -> None:
         field = self.fields[name]
         assert isinstance(field, forms.ChoiceField)
         field.choices = list(choices)
+
+
+def _named_days(wanted: str, today: date) -> tuple[date, date]:
+    """First and last day of a range with a name; of this month for any other."""
+    match wanted:
+        case "today":
+            return today, today
+        case "7d":
+            return today - timedelta(days=6), today
+        case "30d":
+            return today - timedelta(days=29), today
+        case "last_month":
+            last = today.replace(day=1) - timedelta(days=1)
+            return last.replace(day=1), last
+    return today.replace(day=1), today
 
 
 class _DateInput(forms.DateInput):

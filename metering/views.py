@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.cache import patch_vary_headers
 
 from accounts.access import MemberRequest, member_required
-from metering.forms import GROUPS, UsageForm
+from metering.forms import GROUP_WORDS, GROUPS, UsageForm
 from metering.usage_page import Figures, Question, csv_rows, figures, read_question
 
 PAGE = "metering/usage.html"
@@ -68,6 +68,7 @@ def _context(request: MemberRequest, form: UsageForm, found: Figures, query: str
         "figures": found,
         "question": found.question,
         "group_name": dict(GROUPS)[found.question.group],
+        "group_word": GROUP_WORDS[found.question.group],
         "poll_url": f"{address}?{query}{'&' if query else ''}{SEEN}={found.fingerprint}",
         "csv_url": reverse("metering:usage_csv", args=[slug]) + (f"?{query}" if query else ""),
         "send_example": SEND_EXAMPLE.format(
