@@ -9,7 +9,7 @@ SAMPLE = {"model": "gpt-oss-120b", "input_tokens": 1200, "output_tokens": 350}
 NEW_TOKEN = "$(./kilotoken manage create_service_token --name 'First steps' --scope events:write --only-secret)"  # noqa: S105
 
 
-def curl_line(subject: str, event_id: str = "first-call") -> str:
+def curl_line(subject: str) -> str:
     """A curl command that reports one call by `subject`, the public id of a key or an organisation.
 
     Where the product runs from its own folder, the line makes its own service token; elsewhere the operator has one.
@@ -18,7 +18,7 @@ def curl_line(subject: str, event_id: str = "first-call") -> str:
     event = {
         "specversion": "1.0",
         "source": "curl",
-        "id": event_id,
+        "id": f"first-call-of-{subject}",
         "type": "ai.usage",
         "subject": subject,
         "data": SAMPLE,
@@ -27,5 +27,5 @@ def curl_line(subject: str, event_id: str = "first-call") -> str:
         f"curl {settings.SITE_URL}/v1/events \\\n"
         f'  -H "Authorization: Bearer {token}" \\\n'
         f'  -H "Content-Type: application/cloudevents+json" \\\n'
-        f"  -d '{json.dumps(event)}'"
+        f"  -d '{json.dumps(event, indent=2)}'"
     )

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_POST, require_safe
 from accounts import organisations
 from accounts.access import MemberRequest, member_required
 from accounts.errors import DomainError
-from accounts.forms import InvitationForm, RoleForm, role_choices
+from accounts.forms import InvitationForm, RoleForm
 from accounts.models import Capability, Invitation, Membership, Role
 from accounts.pages import render_page, wants_part
 
@@ -31,7 +31,7 @@ def members_page(request: MemberRequest, invitation_form: InvitationForm | None 
         "members": rows.order_by("user__name", "user__email"),
         "invitations": Invitation.objects.for_organisation(request.organisation).pending(timezone.now()),
         "invitation_form": invitation_form or InvitationForm(may_make_owners=is_owner),
-        "roles": role_choices(is_owner),
+        "roles": [(role.value, role.label) for role in Role if is_owner or role != Role.OWNER],
         "is_owner": is_owner,
         "active_nav": "members",
     }
