@@ -9,16 +9,17 @@ SAMPLE = {"model": "gpt-oss-120b", "input_tokens": 1200, "output_tokens": 350}
 NEW_TOKEN = "$(./kilotoken manage create_service_token --name 'First steps' --scope events:write --only-secret)"  # noqa: S105
 
 
-def curl_line(subject: str) -> str:
+def curl_line(subject: str, event_id: str = "") -> str:
     """A curl command that reports one call by `subject`, the public id of a key or an organisation.
 
-    Where the product runs from its own folder, the line makes its own service token; elsewhere the operator has one.
+    Pasted twice it counts once: the id stays the same unless `event_id` says otherwise. Where the
+    product runs from its own folder, the line makes its own service token; elsewhere the operator has one.
     """
     token = NEW_TOKEN if settings.DEVELOPMENT_MAILBOX else "$KILOTOKEN_SERVICE_TOKEN"
     event = {
         "specversion": "1.0",
         "source": "curl",
-        "id": f"first-call-of-{subject}",
+        "id": event_id or f"first-call-of-{subject}",
         "type": "ai.usage",
         "subject": subject,
         "data": SAMPLE,
