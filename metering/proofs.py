@@ -11,9 +11,9 @@ from uuid import UUID
 from accounts.errors import DomainError
 from accounts.models import Organisation
 from metering.identity import event_key
+from metering.leaves import TILE_LEAVES, Leaf, leaves_between
 from metering.merkle import audit_path, verify_inclusion
 from metering.models import Event, IngestBatch, Seal, SealTile
-from metering.sealing import TILE_LEAVES, Leaf, leaves_between
 
 
 class UnknownEvent(DomainError):

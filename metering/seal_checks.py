@@ -15,10 +15,11 @@ from django.db import connection, transaction
 
 from accounts.models import Organisation
 from metering.canonical import NO_PREVIOUS, seal_digest
+from metering.leaves import HINT_BYTES, KEY_HINT_BYTES, TILE_LEAVES, Leaf, bounds_of, stream_leaves
 from metering.merkle import tree_root
 from metering.models import Seal, SealTile
 from metering.partitions import month_of, partition_name
-from metering.sealing import HINT_BYTES, KEY_HINT_BYTES, TILE_LEAVES, Leaf, bounds_of, last_finished_day, stream_leaves
+from metering.sealing import last_finished_day
 
 # Sealing runs soon after midnight; a day without a seal is a finding when it had this long for it.
 EXPECTED_WITHIN = timedelta(hours=6)
@@ -117,7 +118,7 @@ def _without_batch(organisation: Organisation) -> Iterator[Finding]:
 
 
 def _check_day(seal: Seal, checked: Checked) -> None:
-    if not _are_kept(seal.day):
+    if not are_kept(seal.day):
         checked.days_dropped += 1
         return
     with transaction.atomic():
@@ -135,8 +136,8 @@ def _check_day(seal: Seal, checked: Checked) -> None:
     checked.findings += named[:MOST_NAMED]
 
 
-def _are_kept(day: date) -> bool:
-    """Whether the partition of the day's month is still there."""
+def are_kept(day: date) -> bool:
+    """Whether the events received on a day are still there: the partition of its month."""
     name = partition_name(month_of(bounds_of(day)[0]))
     return bool(
         _fetch("SELECT FROM pg_inherits WHERE inhparent = 'event'::regclass AND inhrelid = to_regclass(%s)", name)

@@ -11,52 +11,30 @@ Leaves stand in the order of the events' keys, so that the order of receipt and 
 matter. Checks nothing (see `metering.seal_checks`) and proves nothing (see `metering.proofs`).
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import batched
-from typing import Any
-from uuid import UUID
 
 from django.db import OperationalError, connection, transaction
 from django.db.backends.utils import CursorWrapper
 
 from accounts.errors import DomainError
 from accounts.models import Organisation
-from metering.canonical import NO_PREVIOUS, event_leaf, seal_digest
-from metering.merkle import leaf_hash, tree_root
-from metering.models import Seal, SealTile
-from metering.partitions import month_of
+from metering.canonical import NO_PREVIOUS, seal_digest
+from metering.leaves import TILE_LEAVES, bounds_of, stream_leaves
+from metering.merkle import tree_root
+from metering.models import IngestBatch, Seal, SealTile
 
 # A request of the old day's last second has long committed by then.
 MARGIN = timedelta(minutes=15)
-# Neighbouring leaves that share a tile; a power of two, so that tiles are whole subtrees.
-TILE_LEAVES = 128
-KEY_HINT_BYTES = HASH_HINT_BYTES = 4
-HINT_BYTES = KEY_HINT_BYTES + HASH_HINT_BYTES
 # Days of one organisation that a straggler may still be writing to: no transaction lives longer.
 LOCKED_DAYS = 7
-_ROWS_AT_ONCE = 2_000
 _TILES_AT_ONCE = 200
 
 
 class EventsMissing(DomainError):
     code = "events_missing"
-
-
-@dataclass(frozen=True, slots=True)
-class Leaf:
-    """An event in its place in the tree."""
-
-    key: UUID
-    source: str
-    event_id: str
-    content: bytes
-    hash: bytes
-
-    @property
-    def hint(self) -> bytes:
-        return self.key.bytes[-KEY_HINT_BYTES:] + self.hash[:HASH_HINT_BYTES]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +83,6 @@ def seal_days(*, now: datetime, limit: int = 200) -> Sealed:
 def last_finished_day(now: datetime) -> date:
     """The latest day of receipt that may be sealed."""
     return (now - MARGIN).astimezone(UTC).date() - timedelta(days=1)
-
-
-def bounds_of(day: date) -> tuple[datetime, datetime]:
-    """[start, end) of a day in UTC."""
-    start = datetime.combine(day, time(), UTC)
-    return start, start + timedelta(days=1)
 
 
 # --- What is due ------------------------------------------------------------------------------------------------------
@@ -210,47 +182,17 @@ def _write(due: _Due, tiles: list[SealTile], count: int, previous_digest: str, n
     return seal
 
 
-# --- Reading leaves ---------------------------------------------------------------------------------------------------
-
-_LEAVES = """
-SELECT e.key, e.source, e.event_id, e.type, e.subject, e.time, e.time_assumed, e.data::text
-FROM ingest_batch b
-JOIN event e ON e.organisation_id = b.organisation_id AND e.receipt_month = b.receipt_month AND e.batch_id = b.id
-WHERE b.organisation_id = %s AND b.received_at >= %s AND b.received_at < %s
-  AND e.organisation_id = %s AND e.receipt_month = %s {further}
-ORDER BY e.key"""
-
-
-def stream_leaves(organisation_id: int, day: date) -> Iterator[Leaf]:
-    """The leaves of a day in their order, a few thousand in memory at a time. Needs a transaction."""
-    with connection.chunked_cursor() as cursor:
-        cursor.execute(_LEAVES.format(further=""), _of_day(organisation_id, day))
-        while rows := cursor.fetchmany(_ROWS_AT_ONCE):
-            for row in rows:
-                yield _leaf(*row)
-
-
-def leaves_between(organisation_id: int, day: date, first: UUID, following: UUID | None) -> list[Leaf]:
-    """The leaves of a day from one key up to another, None for the end."""
-    further = "AND e.key >= %s" + ("" if following is None else " AND e.key < %s")
-    keys = [first] if following is None else [first, following]
-    with connection.cursor() as cursor:
-        cursor.execute(_LEAVES.format(further=further), [*_of_day(organisation_id, day), *keys])
-        return [_leaf(*row) for row in cursor.fetchall()]
-
-
-def _of_day(organisation_id: int, day: date) -> list[Any]:
-    start, end = bounds_of(day)
-    return [organisation_id, start, end, organisation_id, month_of(start)]
-
-
-def _leaf(
-    key: UUID, source: str, event_id: str, type: str, subject: str, time: datetime, time_assumed: bool, data: str
-) -> Leaf:
-    content = event_leaf(source, event_id, type, subject, time, time_assumed, data)
-    return Leaf(key, source, event_id, content, leaf_hash(content))
-
-
 def newest_seal(organisation: Organisation) -> Seal | None:
     """The head of the chain; None before the first."""
     return Seal.objects.for_organisation(organisation).order_by("-day").first()
+
+
+def sealed_through(organisation: Organisation, now: datetime) -> date:
+    """The last day of receipt of which nothing more can come: sealed, or finished without an event."""
+    batches = IngestBatch.objects.filter(organisation=organisation)
+    newest = newest_seal(organisation)
+    if newest is not None:
+        batches = batches.filter(received_at__gte=bounds_of(newest.day)[1])
+    waiting = batches.order_by("received_at").values_list("received_at", flat=True).first()
+    finished = last_finished_day(now)
+    return finished if waiting is None else min(finished, waiting.astimezone(UTC).date() - timedelta(days=1))

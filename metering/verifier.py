@@ -215,13 +215,10 @@ class Quantities:
         """Events count for the invoice from a day before its first period (clocks differ) up to its cutoff."""
         first = (min(start for start, _ in self.periods) - timedelta(days=1)).date().isoformat()
         last = self.cutoff.date().isoformat()
-        sealed = [seal["day"] for seal in manifest["seals"]]
-        # Nothing came in on days without a seal, unless they are too recent to have one.
-        if manifest["to"] < last and not any(day > last for day in sealed):
-            return [f"The export ends with {manifest['to']}; this invoice needs the events up to {last}."]
-        if manifest["from"] > first and any(first <= day < manifest["from"] for day in sealed):
+        # Nothing came in on days without a seal.
+        if any(first <= seal["day"] < manifest["from"] for seal in manifest["seals"]):
             return [f"The export begins with {manifest['from']}; this invoice needs the events from {first} on."]
-        if any(manifest["to"] < day <= last for day in sealed):
+        if manifest["to"] < last:
             return [f"The export ends with {manifest['to']}; this invoice needs the events up to {last}."]
         return []
 

@@ -50,7 +50,7 @@ class SealTile(models.Model):
     """A hundred-odd neighbouring leaves of a day's tree: lets a proof read only them, and a check name what changed."""
 
     seal = models.ForeignKey(Seal, on_delete=models.PROTECT, related_name="tiles")
-    # From 0; every tile but the last has `metering.sealing.TILE_LEAVES` leaves.
+    # From 0; every tile but the last has `metering.leaves.TILE_LEAVES` leaves.
     position = models.PositiveIntegerField()
     # The key of its first event.
     first_key = models.UUIDField()

@@ -1,8 +1,8 @@
 import pytest
 
+from metering.leaves import TILE_LEAVES
 from metering.merkle import leaf_hash, verify_inclusion
 from metering.proofs import NotSealedYet, SealBroken, UnknownEvent, inclusion_proof
-from metering.sealing import TILE_LEAVES
 from metering.verifier import leaf_content, parse_exactly
 from tests.metering.sealed_world import at, receive, seal, unguarded
 

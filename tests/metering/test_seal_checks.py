@@ -5,9 +5,9 @@ from datetime import date
 import pytest
 
 from metering.canonical import seal_digest
+from metering.leaves import TILE_LEAVES
 from metering.models import Seal
 from metering.seal_checks import check_seals
-from metering.sealing import TILE_LEAVES
 from tests.metering.sealed_world import at, receive, seal, unguarded
 
 pytestmark = pytest.mark.django_db

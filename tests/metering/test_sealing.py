@@ -7,8 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from metering.canonical import NO_PREVIOUS
+from metering.leaves import TILE_LEAVES
 from metering.models import Event, IngestBatch, Seal, SealTile
-from metering.sealing import MARGIN, TILE_LEAVES, seal_days
+from metering.sealing import MARGIN, seal_days
 from metering.verifier import Tree, leaf_content, leaf_place, parse_exactly
 from tests.metering.sealed_world import at, receive, seal, unguarded
 from tests.metering.usage_world import event, send
