@@ -1,0 +1,9 @@
+"""Metering as operators see it: meters, what came in, what was refused, whether totals are right.
+
+Series and their totals have keys of several columns, which Django's admin cannot open; the portal, the API and
+`compare_totals` show them.
+"""
+
+from metering.admin import batches, meters, rejections, totals_checks
+
+__all__ = ["batches", "meters", "rejections", "totals_checks"]

@@ -1,0 +1,29 @@
+"""Rows that operators look at and act on, but never edit."""
+
+from typing import Any
+
+from django.db.models import Model
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin
+
+from accounts.models import User
+
+
+class ReadOnlyAdmin(ModelAdmin):
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_act_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Whether the operator may run this model's actions: those who might change its rows."""
+        return request.user.has_perm(f"{self.opts.app_label}.change_{self.opts.model_name}")
+
+
+def operator_of(request: HttpRequest) -> User:
+    assert isinstance(request.user, User)
+    return request.user

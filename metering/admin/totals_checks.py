@@ -1,0 +1,16 @@
+"""Whether totals are what events say, night by night."""
+
+from django.contrib import admin
+from unfold.decorators import display
+
+from metering.admin.base import ReadOnlyAdmin
+from metering.models import TotalsCheck
+
+
+@admin.register(TotalsCheck)
+class TotalsCheckAdmin(ReadOnlyAdmin):
+    list_display = ("started_at", "finished_at", "differences", "result")
+
+    @display(description="Result", label={"right": "success", "wrong": "danger"})
+    def result(self, check: TotalsCheck) -> str:
+        return "wrong" if check.differences else "right"

@@ -1,0 +1,111 @@
+from datetime import UTC, datetime
+
+import pytest
+from django.urls import reverse
+from django.utils import timezone
+
+from accounts.models import AuditEntry
+from metering.intake import accept
+from metering.models import IngestBatch, Meter, RejectedEvent, TotalsCheck
+from tests.metering.usage_world import event, fold_all, send
+
+pytestmark = pytest.mark.django_db
+
+NOW = datetime(2026, 11, 15, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def admin(client_for, operator):
+    return client_for(operator)
+
+
+@pytest.fixture
+def refused(acme, acme_key):
+    drafts = [event(acme_key.api_key.public_id, NOW, event_id=f"bad-{n}", input_tokens="NaN") for n in range(2)]
+    accept(drafts, format="test", service_token_id=None, now=NOW)
+    return RejectedEvent.objects.all()
+
+
+def test_every_page_opens(admin, refused, acme_key):
+    send(event(acme_key.api_key.public_id, NOW, input_tokens=1), now=NOW)
+    TotalsCheck.objects.create(started_at=NOW, finished_at=NOW, differences=0)
+    for name in ("meter", "ingestbatch", "rejectedevent", "totalscheck"):
+        assert admin.get(reverse(f"admin:metering_{name}_changelist")).status_code == 200, name
+    for row in (Meter.objects.first(), IngestBatch.objects.first(), refused[0], TotalsCheck.objects.first()):
+        address = reverse(f"admin:metering_{row._meta.model_name}_change", args=[row.pk])
+        assert admin.get(address).status_code == 200, row
+    assert admin.get(reverse("admin:metering_meter_add")).status_code == 200
+
+
+def test_batches_say_how_far_totals_are_behind(admin, acme_key):
+    send(event(acme_key.api_key.public_id, NOW, input_tokens=1), now=NOW)
+    address = reverse("admin:metering_ingestbatch_changelist")
+    assert "1 events pending" in admin.get(address).content.decode()
+    fold_all(NOW)
+    assert "everything is in the totals" in admin.get(address).content.decode()
+
+
+def test_a_meter_is_defined_and_says_what_it_would_read(admin, acme_key, operator):
+    send(event(acme_key.api_key.public_id, NOW, seconds=1), event(acme_key.api_key.public_id, NOW), now=NOW)
+    fields = {
+        "key": "seconds",
+        "name": "Seconds",
+        "event_type": "ai.usage",
+        "value_field": "seconds",
+        "aggregation": "sum",
+        "unit": "seconds",
+        "display_scale": "1",
+        "dimensions": "model",
+        "position": "200",
+        "effective_from_0": "2026-11-15",
+        "effective_from_1": "00:00",
+    }
+    answer = admin.post(reverse("admin:metering_meter_add"), fields, follow=True)
+    assert "1 of 2 events of its type carry a value it can read" in answer.content.decode()
+    assert Meter.objects.get(key="seconds").dimensions == ["model"]
+    entry = AuditEntry.objects.get(action="meter.defined")
+    assert (entry.subject_id, entry.actor) == ("seconds", operator)
+
+
+def test_aggregations_that_cannot_be_folded_are_not_on_offer(admin):
+    shown = admin.get(reverse("admin:metering_meter_add")).content.decode()
+    assert 'value="sum"' in shown
+    assert 'value="max"' not in shown
+
+
+def test_what_totals_are_made_of_cannot_be_edited(admin):
+    meter = Meter.objects.get(key="input_tokens")
+    fields = {"name": "Prompt", "value_field": "other", "unit": "tokens", "display_scale": "1000000", "position": "1"}
+    admin.post(reverse("admin:metering_meter_change", args=[meter.pk]), fields)
+    meter.refresh_from_db()
+    assert (meter.name, meter.value_field) == ("Prompt", "input_tokens")
+    assert admin.post(reverse("admin:metering_meter_delete", args=[meter.pk])).status_code == 403
+
+
+def test_an_archived_meter_reads_nothing_more(admin, acme_key):
+    meter = Meter.objects.get(key="requests")
+    action = {"action": "archive_selected", "_selected_action": [meter.pk]}
+    admin.post(reverse("admin:metering_meter_changelist"), action)
+    meter.refresh_from_db()
+    assert meter.archived_at is not None
+    assert AuditEntry.objects.get(action="meter.archived").subject_id == "requests"
+    later = timezone.now()
+    [verdict] = send(event(acme_key.api_key.public_id, later, input_tokens=1), now=later)
+    assert verdict.meters == ("input_tokens",)
+
+
+def test_refusals_are_dismissed_with_an_audit_entry_each(admin, refused, acme):
+    action = {"action": "dismiss_selected", "_selected_action": [row.pk for row in refused]}
+    admin.post(reverse("admin:metering_rejectedevent_changelist"), action)
+    assert {row.state for row in RejectedEvent.objects.all()} == {"dismissed"}
+    entries = AuditEntry.objects.filter(action="rejected_event.dismissed")
+    assert {entry.organisation for entry in entries} == {acme}
+    assert entries.count() == 2
+    admin.post(reverse("admin:metering_rejectedevent_changelist"), action)
+    assert entries.count() == 2
+
+
+def test_refusals_are_found_by_reason_and_words(admin, refused):
+    address = reverse("admin:metering_rejectedevent_changelist")
+    assert "bad-0" in admin.get(address, {"reason__exact": "invalid_value", "q": "bad-0"}).content.decode()
+    assert "bad-0" not in admin.get(address, {"reason__exact": "too_old"}).content.decode()
