@@ -198,6 +198,17 @@ def start_valkey(data: Path) -> "subprocess.Popen[bytes]":
 # --- Folders and processes --------------------------------------------------------------------------------------------
 
 
+def remove_socket_folders(data: Path) -> None:
+    """Remove the folders under /tmp that hold the sockets of a long data folder; for stopped servers."""
+    for server in ("postgres", "valkey"):
+        sockets = _socket_folder(data / server)
+        if sockets != (data / server).resolve():
+            for path in sockets.glob("*"):
+                path.unlink()
+            with contextlib.suppress(FileNotFoundError):
+                sockets.rmdir()
+
+
 def _socket_folder(folder: Path) -> Path:
     folder = folder.resolve()
     if len(str(folder)) <= LONGEST_FOLDER:

@@ -61,6 +61,7 @@ def reset(instance: Instance, *, confirmed: bool) -> int:
                 return 1
             end_leftovers(instance)
             embedded.stop_postgres(instance.data)
+            embedded.remove_socket_folders(instance.data)
             _delete(instance, found)
     except AlreadyRunning:
         complain("This copy is running: stop it first (Ctrl-C, or ./kilotoken stop).")

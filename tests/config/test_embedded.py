@@ -68,6 +68,8 @@ def test_long_folder_gets_short_sockets(tmp_path):
         assert sockets.stat().st_mode & 0o077 == 0, "nobody else may enter"
     finally:
         embedded.stop_postgres(data)
+        embedded.remove_socket_folders(data)
+    assert not sockets.exists()
 
 
 def test_folder_that_is_a_link_is_refused(tmp_path):
