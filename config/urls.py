@@ -1,11 +1,14 @@
 """Every address of the product, by app."""
 
+from django.conf import settings
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import URLPattern, URLResolver, include, path
+from django.views.generic import TemplateView
 
+from accounts.access import public
 from metering.api_urls import openmeter_urlpatterns
 
-urlpatterns = [
+urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
     path("accounts/", include("allauth.account.urls")),
     path("v1/", include("accounts.api_urls")),
@@ -17,6 +20,8 @@ urlpatterns = [
     path("", include("metering.urls")),
     path("", include("billing.urls")),
 ]
+if settings.DEBUG:
+    urlpatterns.append(path("styleguide/", public(TemplateView.as_view(template_name="styleguide.html"))))
 
 handler400 = "accounts.views.errors.bad_request"
 handler403 = "accounts.views.errors.permission_denied"
