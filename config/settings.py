@@ -3,6 +3,7 @@
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from django.urls import reverse_lazy
 from django.utils.csp import CSP
 
 from config import embedded
@@ -267,12 +268,85 @@ STRIPE_ENVIRONMENT = env.text(
 
 # --- Admin ------------------------------------------------------------------------------------------------------------
 
+
+def _admin_links(*links: tuple[str, str, str]) -> list[dict[str, object]]:
+    """(title, symbol, model's address): what the sidebar lists."""
+    return [
+        {"title": title, "icon": icon, "link": reverse_lazy(f"admin:{model}_changelist")}
+        for title, icon, model in links
+    ]
+
+
+ADMIN_NAVIGATION = [
+    {
+        "items": [
+            {"title": "Cockpit", "icon": "speed", "link": reverse_lazy("admin:index")},
+            *_admin_links(("Organisations", "domain", "accounts_organisation")),
+        ]
+    },
+    {
+        "title": "Metering",
+        "items": _admin_links(
+            ("Meters", "straighten", "metering_meter"),
+            ("Batches", "inventory_2", "metering_ingestbatch"),
+            ("Rejected events", "report", "metering_rejectedevent"),
+            ("Comparisons", "balance", "metering_totalscheck"),
+        ),
+    },
+    {
+        "title": "Billing",
+        "items": _admin_links(
+            ("Subscriptions", "event_repeat", "billing_subscription"),
+            ("Invoices", "receipt_long", "billing_invoice"),
+            ("Plans", "sell", "billing_plan"),
+            ("Price book", "menu_book", "billing_price"),
+        ),
+    },
+    {
+        "title": "Stripe",
+        "items": _admin_links(
+            ("Pushes", "outbox", "billing_stripeinvoice"),
+            ("Events", "inbox", "billing_stripeevent"),
+            ("Customers", "badge", "billing_stripecustomer"),
+        ),
+    },
+    {
+        "title": "Access",
+        "items": _admin_links(
+            ("Users", "person", "accounts_user"),
+            ("API keys", "key", "accounts_apikey"),
+            ("Service tokens", "vpn_key", "accounts_servicetoken"),
+            ("Access tokens", "token", "accounts_accesstoken"),
+            ("Invitations", "mail", "accounts_invitation"),
+            ("Audit log", "history", "accounts_auditentry"),
+        ),
+    },
+]
 UNFOLD = {
     "SITE_TITLE": "Kilotoken operators",
     "SITE_HEADER": "Kilotoken",
     "SITE_SUBHEADER": "Operators",
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
+    "SITE_SYMBOL": "speed",
+    "DASHBOARD_CALLBACK": "billing.admin.dashboard.dashboard",
+    # The portal's petrol.
+    "COLORS": {
+        "primary": {
+            "50": "oklch(97.6% .012 205)",
+            "100": "oklch(94.2% .024 205)",
+            "200": "oklch(88.8% .042 205)",
+            "300": "oklch(81% .066 205)",
+            "400": "oklch(70% .085 207)",
+            "500": "oklch(58% .085 209)",
+            "600": "oklch(47% .075 210)",
+            "700": "oklch(41% .066 211)",
+            "800": "oklch(36% .056 212)",
+            "900": "oklch(31% .046 213)",
+            "950": "oklch(23% .036 215)",
+        },
+    },
+    "SIDEBAR": {"show_search": True, "navigation": ADMIN_NAVIGATION},
 }
 
 # --- Logging ----------------------------------------------------------------------------------------------------------

@@ -75,9 +75,7 @@ class PlanAdmin(ModelAdmin):
         """A draft: a copy of the newest version, or an empty one in US dollars."""
         plan = get_object_or_404(Plan, pk=object_id)
         if not _is_confirmed(request):
-            consequence = (
-                "It starts as a copy of the newest version: a draft that nobody sees until it is published."
-            )
+            consequence = "It starts as a copy of the newest version: a draft that nobody sees until it is published."
             return _ask(self, request, f"New version of {plan}?", [], consequence, "Make a draft")
         newest = plan.versions.order_by("-number").first()
         draft = catalogue.copy_version(newest) if newest else catalogue.draft_version(plan, currency="USD")
