@@ -76,9 +76,13 @@ def daily_chart(organisation: Organisation, now: datetime) -> dict[str, Any] | N
         "kind": "bar",
         "unit": "tokens",
         "label_heading": "Day",
-        "labels": [f"{day.day} {day:%b}" for day in days],
+        "labels": [_day_label(day.astimezone(zone)) for day in days],
         "series": _series(by_model, days),
     }
+
+
+def _day_label(local: datetime) -> str:
+    return f"{local.day} {local:%b}"
 
 
 def _series(by_model: dict[str, dict[datetime, Decimal]], days: list[datetime]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import format_html
 from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 
@@ -71,7 +72,7 @@ class NewSubscriptionForm(forms.ModelForm):
 
 @admin.register(Subscription)
 class SubscriptionAdmin(ModelAdmin):
-    list_display = ("organisation", "plan", "state", "anchor_at", "waiting_period", "ends_at")
+    list_display = ("organisation", "plan", "state", "anchor_at", "waiting_period", "closing", "ends_at")
     list_filter = ("state", "currency")
     list_select_related = ("organisation",)
     search_fields = ("organisation__name", "organisation__slug", "public_id")
@@ -137,6 +138,14 @@ class SubscriptionAdmin(ModelAdmin):
             return "none", "all closed"
         state = "ended" if period.end <= timezone.now() else "running"
         return state, f"{state} {period.end.astimezone(subscription.zone):%-d %b %Y, %H:%M}"
+
+    @display(description="")
+    def closing(self, subscription: Subscription) -> str:
+        period = schedules.earliest_open_period(subscription)
+        if period is None or period.end > timezone.now():
+            return ""
+        address = reverse("admin:billing_subscription_close_this", args=[subscription.pk])
+        return format_html('<a class="font-medium text-primary-600" href="{}">Close it…</a>', address)
 
     @admin.action(description="Close the period that ended…", permissions=("change",))
     def close_selected(self, request: HttpRequest, rows: QuerySet[Subscription]) -> HttpResponse:

@@ -164,6 +164,10 @@ def test_overview_shows_tokens_spend_and_change(client_for, olivia, acme, invoic
     assert response.context["consumption"].tokens == 20_000_000
     assert response.context["consumption"].before == 18_059_974
     assert response.context["consumption"].change_percent == 11
+    assert response.context["chart"]["labels"] == [f"{day} Nov" for day in range(9, 23)]
+    assert response.context["chart"]["series"] == [
+        {"name": "gpt-4o", "values": [20_000_000 if day == 12 else 0 for day in range(9, 23)]}
+    ]
     assert response.context["bill"].total_minor == 5000
     assert response.context["projection"].total_minor > 5000
 

@@ -21,6 +21,7 @@ from billing.models import Invoice, InvoiceEmail, InvoiceLine, Price, StripeInvo
 from billing.models.subscriptions import SubscriptionState
 from billing.schedules import earliest_open_period, period_after
 from billing.subscribing import cancel, change_plan
+from tests import factories
 from tests.billing.billing_builders import at, payg, price, subscribed, team, use
 
 OCTOBER = at(2026, 10)
@@ -320,3 +321,25 @@ def test_posted_rows_are_frozen_by_the_database(globex, subscription):
             change()
 
     Invoice.objects.filter(pk=invoice.pk).update(state="paid", amount_paid_minor=250, paid_at=AFTER_OCTOBER)
+
+
+ZONES = ["Etc/GMT+12", "America/St_Johns", "Asia/Kathmandu", "Australia/Lord_Howe", "Etc/GMT-14"]
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_hourly_sweeps_bill_each_period_once_in_every_zone(gus, zone):
+    """Two months with a change of clocks; hours far from a boundary are left out, since nothing can happen in them."""
+    price("input_tokens", "1.00")
+    organisation = factories.organisation("Somewhere", gus, time_zone=zone)
+    anchor = at(2026, 3, 15, 13, 30)
+    subscription = subscribed(organisation, payg(), anchor=anchor)
+    for day in range(0, 60, 6):
+        use(organisation, anchor + timedelta(days=day), input_tokens=1_000_000)
+
+    for hour in [*range(24 * 30, 24 * 32), *range(24 * 60, 24 * 62)]:
+        close_ended(anchor + timedelta(hours=hour))
+
+    first, second = subscription.invoices.order_by("period_start")
+    assert (first.period_start, first.period_end) == (anchor, second.period_start)
+    assert first.total_exact + second.total_exact == 10
+    assert not InvoiceLine.objects.filter(kind="adjustment").exists()
