@@ -108,6 +108,6 @@ STORIES = (
             ModelUse("storyboards", "deepseek-v3.2", 60, 6400, 2300, cache_read=0.35, reasoning=0.5),
         ),
         period_age_days=20,
-        endings=("paid",),
+        endings=("paid", "paid"),
     ),
 )

@@ -43,7 +43,7 @@ def test_an_interrupted_making_is_completed(settings, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             world.create_world(now=NOW)
     made = world.create_world(now=NOW)
-    assert len(made.invoices) == 4
+    assert len(made.invoices) == 5
     assert all(Decimal(invoice["total_minor"]) > 0 for invoice in made.invoices)
 
 
