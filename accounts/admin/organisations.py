@@ -84,6 +84,13 @@ class OrganisationAdmin(ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
+    def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[Any]:
+        """The one of suspending and lifting that the organisation's state asks for."""
+        is_suspended = Organisation.objects.filter(pk=object_id, suspended_at__isnull=False).exists()
+        idle = "suspend_this" if is_suspended else "unsuspend_this"
+        found: list[Any] = super().get_actions_detail(request, object_id)
+        return [one for one in found if one.method.original_function_name != idle]
+
     def save_model(self, request: HttpRequest, obj: Organisation, form: forms.ModelForm, change: bool) -> None:
         wanted = {"name": form.cleaned_data["name"], "time_zone": form.cleaned_data["time_zone"]}
         actor = _operator(request)

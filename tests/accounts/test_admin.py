@@ -83,6 +83,9 @@ def test_suspension_asks_first_and_is_audited(admin, acme, operator):
     assert AuditEntry.objects.get(action="organisation.suspended").actor == operator
 
     lift = reverse("admin:accounts_organisation_unsuspend_this", args=[acme.pk])
+    shown = admin.get(page("organisation", "change", acme.pk)).content.decode()
+    assert lift in shown
+    assert reverse("admin:accounts_organisation_suspend_this", args=[acme.pk]) not in shown
     assert "Lift the suspension" in admin.get(lift).content.decode()
     acme.refresh_from_db()
     assert acme.is_suspended
