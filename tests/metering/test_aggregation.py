@@ -2,6 +2,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from django.db import connection
 
 from accounts.models import ApiKey
 from accounts.organisations import update_organisation
@@ -293,3 +294,21 @@ def test_days_are_made_again_when_the_zone_changes(acme, key, olivia):
     assert organisations_with_moved_days() == []
     assert set(UsageDay.objects.values_list("day", flat=True)) == {date(2026, 11, 14)}
     assert compare_totals() == []
+
+
+def test_events_are_found_by_their_batch_even_without_statistics(key):
+    """The way in must be the index of batches: any other reads a month of events for each second of them."""
+    send(event(key, QUARTER, input_tokens=1), now=NOW)
+    explained = []
+
+    def explain(execute, sql, params, many, context):
+        if "FROM keyed" in str(sql):
+            execute("EXPLAIN " + sql, params, many, context)
+            explained.extend(line for (line,) in context["cursor"].fetchall())
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(explain):
+        fold_all(NOW)
+    plan = "\n".join(explained)
+    assert "event_2026_11_batch_id_idx" in plan
+    assert "event_2026_11_pkey" not in plan

@@ -209,9 +209,10 @@ def test_no_match_is_not_no_usage(used, page):
     ],
 )
 def test_what_cannot_be_read_is_said_and_the_page_stands(params, used, page):
-    answer = page(**params)
+    answer = page(headers=HTMX, **params)
     assert answer.status_code == 200
     assert answer.context["form"].errors
+    assert 'id="usage-errors"' in text(answer)
 
 
 def test_long_ranges_do_not_become_hairlines(used, page):
