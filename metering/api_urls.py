@@ -6,6 +6,7 @@ from metering.api.events import EventsView
 from metering.api.litellm import LiteLLMView
 from metering.api.openmeter import MeterQueryView, OpenMeterEventsView
 from metering.api.otlp import TracesView
+from metering.api.seals import ProofView, SealsView
 from metering.api.usage import UsageView
 
 urlpatterns: list[URLPattern] = [
@@ -13,6 +14,8 @@ urlpatterns: list[URLPattern] = [
     path("litellm", LiteLLMView.as_view(), name="litellm"),
     path("otlp/v1/traces", TracesView.as_view(), name="otlp-traces"),
     path("usage", UsageView.as_view(), name="usage-figures"),
+    path("seals", SealsView.as_view(), name="seals"),
+    path("proofs", ProofView.as_view(), name="proofs"),
 ]
 
 openmeter_urlpatterns: list[URLPattern] = [

@@ -1,7 +1,7 @@
 """What events say an organisation used, computed from the events themselves and not from totals.
 
 The same statement that folding adds up by, over the events that had come in by an instant: what a bill that was made
-then should rest on. Reads every event of the range, whatever its batch says about times, so it is for checking, never for pages.
+then should rest on. Reads every event of the range, whatever its batch says about times: for checking, not for pages.
 """
 
 from collections.abc import Sequence

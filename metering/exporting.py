@@ -21,6 +21,7 @@ from metering import verifier
 from metering.canonical import instant
 from metering.leaves import StoredEvent, stream_events
 from metering.models import Meter, Seal
+from metering.proofs import seal_facts
 from metering.seal_checks import are_kept
 from metering.sealing import sealed_through
 
@@ -85,19 +86,6 @@ def manifest_of(export: Export, now: datetime) -> dict[str, Any]:
         "events": export.event_count,
         "seals": [seal_facts(seal) for seal in export.chain],
         "meters": [_meter_facts(meter) for meter in Meter.objects.select_related("part_of")],
-    }
-
-
-def seal_facts(seal: Seal) -> dict[str, Any]:
-    """A seal as every way out shows it."""
-    return {
-        "id": seal.public_id,
-        "day": seal.day.isoformat(),
-        "event_count": seal.event_count,
-        "root": seal.root,
-        "previous_digest": seal.previous_digest,
-        "digest": seal.digest,
-        "sealed_at": instant(seal.sealed_at),
     }
 
 

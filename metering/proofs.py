@@ -6,10 +6,12 @@ on one of a hundred thousand.
 
 from dataclasses import dataclass
 from datetime import UTC, date
+from typing import Any
 from uuid import UUID
 
 from accounts.errors import DomainError
 from accounts.models import Organisation
+from metering.canonical import instant
 from metering.identity import event_key
 from metering.leaves import TILE_LEAVES, Leaf, leaves_between
 from metering.merkle import audit_path, verify_inclusion
@@ -81,3 +83,31 @@ def _proof(organisation: Organisation, seal: Seal, key: UUID) -> Proof | None:
     roots = [bytes(root) for root in tiles.order_by("position").values_list("root", flat=True)]
     path = audit_path([leaf.hash for leaf in leaves], place) + audit_path(roots, tile.position)
     return Proof(leaves[place], tile.position * TILE_LEAVES + place, tuple(path), seal)
+
+
+def proof_facts(proof: Proof, organisation: Organisation) -> dict[str, Any]:
+    """A proof as the API and the page give it out: all that is needed to check it, hashes in hexadecimal."""
+    return {
+        "organisation": organisation.public_id,
+        "source": proof.leaf.source,
+        "id": proof.leaf.event_id,
+        "leaf": proof.leaf.content.decode(),
+        "leaf_hash": proof.leaf.hash.hex(),
+        "index": proof.index,
+        "size": proof.seal.event_count,
+        "path": [node.hex() for node in proof.path],
+        "seal": seal_facts(proof.seal),
+    }
+
+
+def seal_facts(seal: Seal) -> dict[str, Any]:
+    """A seal as every way out shows it."""
+    return {
+        "id": seal.public_id,
+        "day": seal.day.isoformat(),
+        "event_count": seal.event_count,
+        "root": seal.root,
+        "previous_digest": seal.previous_digest,
+        "digest": seal.digest,
+        "sealed_at": instant(seal.sealed_at),
+    }
