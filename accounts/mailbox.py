@@ -39,7 +39,7 @@ class Message:
 
 
 class DevelopmentMailbox(EmailBackend):
-    """Prints to the console, as Django's console backend does, and stores each message as an .eml file."""
+    """Prints each message to the console and stores it as an .eml file."""
 
     def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:
         folder = _folder()
@@ -48,6 +48,11 @@ class DevelopmentMailbox(EmailBackend):
             _store(folder, message.message().as_bytes())
         _keep_newest(folder)
         return super().send_messages(email_messages)
+
+    def write_message(self, message: EmailMessage) -> None:
+        """The text as people read it: encoded for the wire, a long link would be broken over lines."""
+        recipients = ", ".join(message.to)
+        self.stream.write(f"E-mail to {recipients}\nSubject: {message.subject}\n\n{message.body}\n{'-' * 79}\n")
 
 
 def stored_messages() -> list[Message]:

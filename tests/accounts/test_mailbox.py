@@ -73,3 +73,10 @@ def test_with_a_mail_server_there_is_no_mailbox(folder, settings, client, db):
     settings.DEVELOPMENT_MAILBOX = None
     for path in ("/dev/mailbox/", f"/dev/mailbox/{name}/", f"/dev/mailbox/{name}/html/"):
         assert client.get(path).status_code == 404
+
+
+def test_a_long_link_stays_whole_on_the_console(folder, capsys):
+    link = "http://127.0.0.1:8000/accounts/confirm-email/" + "x" * 120
+    message = EmailMultiAlternatives("Confirm", f"Follow\n{link}\n", to=["nina@new.example"])
+    DevelopmentMailbox().send_messages([message])
+    assert link in capsys.readouterr().out.splitlines()
