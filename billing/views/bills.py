@@ -6,6 +6,7 @@ from typing import Any
 from django.http import Http404, HttpResponse
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
+from django.views.decorators.http import require_safe
 
 from accounts.access import MemberRequest, member_required
 from accounts.pages import render_page
@@ -20,6 +21,7 @@ PAST_INVOICES = 12
 
 
 @member_required()
+@require_safe
 def bill(request: MemberRequest) -> HttpResponse:
     """Refreshes itself; `?period=` names the start of another open period."""
     now = timezone.now()

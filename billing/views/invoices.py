@@ -23,8 +23,8 @@ from billing.plan_words import meter_names
 PAGE_SIZE = 24
 
 
-@require_safe
 @member_required()
+@require_safe
 def invoices(request: MemberRequest) -> HttpResponse:
     rows = Invoice.objects.for_organisation(request.organisation).select_related("subscription").defer("evidence")
     page = Paginator(rows, PAGE_SIZE).get_page(request.GET.get("page"))
@@ -32,8 +32,8 @@ def invoices(request: MemberRequest) -> HttpResponse:
     return render_page(request, "billing/invoices.html", context)
 
 
-@require_safe
 @member_required()
+@require_safe
 def invoice(request: MemberRequest, number: str) -> HttpResponse:
     """Screen and paper. While it is not settled its state refreshes itself."""
     found = _invoice(request, number)
@@ -41,8 +41,8 @@ def invoice(request: MemberRequest, number: str) -> HttpResponse:
     return render_page(request, "billing/invoice.html", _invoice_context(found, now), part="state")
 
 
-@require_safe
 @member_required(Capability.MANAGE_BILLING)
+@require_safe
 def invoice_payment(request: MemberRequest, number: str) -> HttpResponse:
     """To the hosted page where the invoice is paid, whose address is fetched afresh each time."""
     found = _invoice(request, number)

@@ -25,8 +25,8 @@ LATEST_INVOICES = 3
 WAITING_ID = "first-event"
 
 
-@require_safe
 @member_required()
+@require_safe
 def overview(request: MemberRequest) -> HttpResponse:
     """The figures at the top refresh themselves; the rest follows on the next visit."""
     organisation, now = request.organisation, timezone.now()

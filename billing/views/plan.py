@@ -8,7 +8,7 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
-from django.views.decorators.http import require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from accounts.access import MemberRequest, member_required
 from accounts.errors import DomainError
@@ -19,6 +19,7 @@ from billing.models import BillingDetails, Subscription
 
 
 @member_required()
+@require_safe
 def plan(request: MemberRequest) -> HttpResponse:
     now = timezone.now()
     subscription = subscribing.current_subscription(request.organisation, now)
@@ -98,8 +99,8 @@ def subscription_cancellation(request: MemberRequest) -> HttpResponse:
     )
 
 
-@require_POST
 @member_required(Capability.MANAGE_BILLING)
+@require_POST
 def subscription_resumption(request: MemberRequest) -> HttpResponse:
     subscription = _subscription(request)
     return _perform(

@@ -9,6 +9,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.cache import patch_vary_headers
+from django.views.decorators.http import require_safe
 
 from accounts.access import MemberRequest, member_required
 from metering.forms import GROUP_WORDS, GROUPS, UsageForm
@@ -21,6 +22,7 @@ SEEN = "seen"
 
 
 @member_required()
+@require_safe
 def usage(request: MemberRequest) -> HttpResponse:
     """The page, or for htmx the part below the controls. A poll that finds nothing new is answered with 204."""
     now = timezone.now()
@@ -37,6 +39,7 @@ def usage(request: MemberRequest) -> HttpResponse:
 
 
 @member_required()
+@require_safe
 def usage_csv(request: MemberRequest) -> StreamingHttpResponse:
     """The figures of the page as a file, line by line."""
     question = read_question(UsageForm(request.GET, organisation=request.organisation, now=timezone.now()))
