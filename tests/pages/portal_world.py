@@ -1,0 +1,86 @@
+"""An organisation with some of everything its pages can show, and which of its things fills which address."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from accounts.models import Membership, Organisation, Role
+from accounts.organisations import invite
+from billing.catalogue import newest_version
+from billing.invoicing import close_period
+from billing.models import Invoice, Plan, PlanVersion, Subscription
+from tests import factories
+from tests.billing.billing_builders import at, payg, price, subscribed, team
+from tests.metering.usage_world import event, fold_all, send
+
+NOW = at(2026, 11, 22, 18)
+# On the tenth of a month, so that a period of 25 months ago and one of last month end alike.
+LATEST_ANCHOR = (2026, 10)
+
+
+@dataclass(frozen=True)
+class World:
+    organisation: Organisation
+    subscription: Subscription
+    # Route name -> the parts of its address; "?" is the query it needs.
+    filled: dict[str, dict[str, str]]
+
+
+def build_world(organisation: Organisation, rows: int = 1) -> World:
+    """Everything is there `rows` times: keys, projects, members, tokens, models of the usage, invoices."""
+    owner = organisation.memberships.get(role=Role.OWNER).user
+    keys = [factories.api_key(organisation, f"Key {number}") for number in range(rows)]
+    projects = [factories.project(organisation, f"Project {number}") for number in range(rows)]
+    tokens = [factories.access_token(organisation, f"Token {number}") for number in range(rows)]
+    members = [_member(organisation, number) for number in range(rows)]
+    invitations = [invite(organisation, f"new{n}@acme.example", Role.VIEWER, invited_by=owner)[0] for n in range(rows)]
+    subscription, invoices = _history(organisation, rows, [key.api_key.public_id for key in keys])
+    key, project = {"public_id": keys[0].api_key.public_id}, {"public_id": projects[0].public_id}
+    member, invitation = {"public_id": members[0].public_id}, {"public_id": invitations[0].public_id}
+    invoice, other_plan = {"number": str(invoices[-1].number)}, {"?": "?plan=team"}
+    filled = {
+        "accounts:invitation_withdrawal": invitation,
+        "accounts:member_role": member,
+        "accounts:member_removal": member,
+        **{f"accounts:{name}": key for name in ("key", "key_name", "key_rotation", "key_revocation")},
+        **{f"accounts:{name}": project for name in ("project", "project_name", "project_archive")},
+        "accounts:access_token_revocation": {"public_id": tokens[0].token.public_id},
+        "billing:invoice": invoice,
+        "billing:invoice_payment": invoice,
+        "billing:subscription_create": other_plan,
+        "billing:plan_change": other_plan,
+        **dict.fromkeys(("api-key", "api-key-rotation", "api-key-revocation"), key),
+        "v1_invoice": invoice,
+        "openmeter-meter-query": {"key": "input_tokens", "?": f"?subject={keys[0].api_key.public_id}"},
+    }
+    return World(organisation, subscription, filled)
+
+
+def _member(organisation: Organisation, number: int) -> Membership:
+    user = factories.user(f"member{number}@{organisation.slug}.example", name=f"Member {number}")
+    return factories.member(organisation, user, Role.DEVELOPER)
+
+
+def _history(organisation: Organisation, rows: int, keys: list[str]) -> tuple[Subscription, list[Invoice]]:
+    """One invoice for each of the last `rows` months, each with that many lines, and usage of the running month."""
+    models = [f"{organisation.slug}-{number}" for number in range(rows)]
+    for model in models:
+        price("input_tokens", "2.50", model=model)
+    year, month = divmod(LATEST_ANCHOR[0] * 12 + LATEST_ANCHOR[1] - rows, 12)
+    subscription = subscribed(organisation, _plan_in_force(), anchor=at(year, month + 1, 10))
+    for when in (at(2026, 10, 12), at(2026, 11, 20)):
+        _use(keys, models, when)
+    return subscription, [close_period(subscription, now=at(2026, 11, 11)) for _ in range(rows)]
+
+
+def _plan_in_force() -> PlanVersion:
+    """Pay as you go; the first time another plan is put beside it."""
+    if not Plan.objects.exists():
+        team()
+        payg()
+    return newest_version("payg")
+
+
+def _use(keys: list[str], models: list[str], when: datetime) -> None:
+    pairs = zip(keys, models, strict=True)
+    send(*[event(key, when, model=model, input_tokens=18_059_974) for key, model in pairs], now=when)
+    fold_all(when + timedelta(seconds=1))
