@@ -2,10 +2,10 @@
 
 import json
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, time, timedelta
-from itertools import batched
+from datetime import UTC, datetime, time, timedelta, tzinfo
+from itertools import batched, groupby
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
@@ -28,8 +28,9 @@ from billing.periods import quarter_hour_floor
 from billing.schedules import earliest_open_period
 from billing.subscribing import subscribe
 from metering.aggregation import fold_pending
-from metering.intake import accept
+from metering.intake import Draft, accept
 from metering.partitions import ensure_event_partitions
+from metering.sealing import newest_seal, seal_days
 
 PASSWORD = "kilotoken-demo"
 OPERATOR = Person("Oscar Operator", "operator@kilotoken.example", Role.OWNER)
@@ -70,6 +71,9 @@ def create_world(*, now: datetime, progress: Progress = lambda line: None) -> Wo
         subscription = _subscription(story, organisation, now)
         count += _use(story, organisation, start=subscription.anchor_at, now=now)
         invoices += _close(story, subscription, now)
+    progress("Seals")
+    while seal_days(now=now).more:
+        pass
     progress("Invoices to Stripe")
     _collect(now)
     return World(_logins(), _tokens(operator), count, [_told(invoice) for invoice in invoices])
@@ -136,16 +140,22 @@ def _use(story: Story, organisation: Organisation, *, start: datetime, now: date
     keys = {key.name: key for key in ApiKey.objects.for_organisation(organisation)}
     subjects: Mapping[str, str] = {name: key.public_id for name, key in keys.items()}
     accepted = 0
-    for drafts in batched(
-        events(story.history, subjects=subjects, start=start, end=now), EVENTS_PER_BATCH, strict=False
-    ):
-        verdicts = accept(drafts, format="demo", service_token_id=None, now=now, backfill=True)
+    # The first time, each day's usage is received at its end, so that bills and seals are as if it had happened live.
+    is_new = newest_seal(organisation) is None
+    for drafts in _by_day(events(story.history, subjects=subjects, start=start, end=now), story.history.zone):
+        received_at = drafts[-1].time if is_new else None
+        verdicts = accept(drafts, format="demo", service_token_id=None, now=received_at or now, backfill=True)
         accepted += sum(verdict.verdict == "accepted" for verdict in verdicts)
     while fold_pending(now=now, organisation=organisation).batches:
         pass
     for name in story.revoked:
         revoke_api_key(keys[name], actor=ACTOR)
     return accepted
+
+
+def _by_day(drafts: Iterable[Draft], zone: tzinfo) -> Iterator[tuple[Draft, ...]]:
+    for _, of_day in groupby(drafts, key=lambda draft: draft.time and draft.time.astimezone(zone).date()):
+        yield from batched(of_day, EVENTS_PER_BATCH, strict=False)
 
 
 # --- Bills --------------------------------------------------------------------------------------------------------

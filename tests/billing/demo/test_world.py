@@ -7,11 +7,14 @@ import pytest
 from django.core.management import call_command
 from django.db.models import Sum
 
+from accounts.models import Organisation
+from billing.bill_checks import check_invoice
 from billing.demo import world
 from billing.demo.stories import STORIES
 from billing.models import Invoice, Subscription
 from metering.aggregation import compare_totals
 from metering.models import Event, UsageDay
+from metering.seal_checks import check_seals
 
 NOW = datetime(2026, 11, 22, 15, 30, tzinfo=UTC)
 
@@ -32,6 +35,9 @@ def test_world_is_complete_and_making_it_again_changes_nothing(settings):
     assert {slug for slug, _, _ in figures()} == {story.slug for story in STORIES}
     assert Subscription.objects.current().count() == len(STORIES)
     assert list(compare_totals()) == []
+    for organisation in Organisation.objects.all():
+        assert check_seals(organisation, now=NOW).findings == []
+    assert [finding for invoice in Invoice.objects.all() for finding in check_invoice(invoice)] == []
 
 
 def test_an_interrupted_making_is_completed(settings, monkeypatch):
