@@ -1,6 +1,6 @@
 """JSON objects with exact numbers, and what of JSON the event table cannot hold. Imports nothing of ours."""
 
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import msgspec
@@ -12,7 +12,10 @@ LARGEST_EXPONENT = 1000
 
 
 def _exact_number(text: str) -> Decimal:
-    number = Decimal(text)
+    try:
+        number = Decimal(text)
+    except InvalidOperation as error:
+        raise ValueError(f"the exponent of {text[:40]} is out of range") from error
     if abs(number.adjusted()) > LARGEST_EXPONENT:
         raise ValueError(f"the number {text[:40]} is out of range")
     return number
