@@ -187,7 +187,10 @@ def _call(record: _Record, event_id: str) -> Call:
     if not counts.has_usage:
         # No call is made without a token: zeros are LiteLLM's way to say that it was not told.
         counts = Reported()
-    model, group = ai_calls.text(record.model), ai_calls.text(record.model_group)
+    provider = ai_calls.text(record.custom_llm_provider)
+    # The proxy names a deployment's model with its provider in front: openai/gpt-5-mini.
+    model = (ai_calls.text(record.model) or "").removeprefix(f"{provider}/") or None
+    group = ai_calls.text(record.model_group)
     return Call(
         source=SOURCE,
         event_id=event_id,
@@ -197,7 +200,7 @@ def _call(record: _Record, event_id: str) -> Call:
         facts={
             "model": model or group,
             "model_group": group if group != model else None,
-            "provider": ai_calls.text(record.custom_llm_provider),
+            "provider": provider,
             "call_type": ai_calls.text(record.call_type),
             "service_tier": ai_calls.text(usage.service_tier),
             "end_user": ai_calls.text(record.end_user),

@@ -103,6 +103,13 @@ def test_a_record_becomes_an_event():
     assert json.loads(made.raw_data)["reported_cost"] == 2.25e-05
 
 
+def test_a_model_goes_by_its_own_name_and_its_public_one_stands_beside_it():
+    assert draft(model="openai/gpt-5-mini").data["model"] == "gpt-5-mini"
+    assert "model_group" not in draft(model="openai/gpt-5-mini").data
+    aliased = draft(model="openai/gpt-5-mini", model_group="fast").data
+    assert (aliased["model"], aliased["model_group"]) == ("gpt-5-mini", "fast")
+
+
 @pytest.mark.parametrize("provider", USAGE)
 def test_six_providers_come_to_the_same_pools(provider):
     wrote = 0 if provider in WITHOUT_CACHE_WRITES else 20
