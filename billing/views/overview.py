@@ -3,9 +3,9 @@
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpResponse
 from django.utils import timezone
-from django.utils.crypto import get_random_string
 from django.views.decorators.http import require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
@@ -58,7 +58,8 @@ def _first_steps(organisation: Organisation, now: datetime) -> dict[str, Any]:
     return {
         "key": key,
         "waiting_id": WAITING_ID,
-        "curl": curl_line(key.public_id if key else organisation.public_id, f"first-{get_random_string(8).lower()}"),
+        "curl": curl_line(key.public_id if key else organisation.public_id),
+        "makes_own_token": settings.DEVELOPMENT_MAILBOX is not None,
     }
 
 
