@@ -75,8 +75,9 @@ class Bill:
         return self.total_exact != 0 and self.total_minor < minimum_charge(self.currency)
 
     @property
-    def usage_lines(self) -> tuple[BillLine, ...]:
-        return tuple(line for line in self.lines if line.kind == LineKind.USAGE)
+    def usage_minor(self) -> int:
+        """What the usage of the period has of the rounded total."""
+        return sum(line.amount_minor for line in self.lines if line.kind == LineKind.USAGE)
 
 
 def build_bill(

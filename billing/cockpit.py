@@ -5,7 +5,7 @@ Reads only; each figure is one small query, and each names the list that it lead
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from django.db.models import Count, Max, Sum
 from django.utils import timezone
@@ -162,7 +162,8 @@ def _organisations() -> Gauge:
 
 def _ended(now: datetime) -> list[EndedPeriod]:
     """The first few periods that wait to be closed; longest ended first."""
-    current = Subscription.objects.current().select_related("organisation").annotate(closed=Max("invoices__period_end"))
+    current: Any = Subscription.objects.current().select_related("organisation")
+    current = current.annotate(closed=Max("invoices__period_end"))
     found = []
     for subscription in current[:MOST_SUBSCRIPTIONS]:
         period = period_containing(subscription, subscription.closed or subscription.anchor_at)

@@ -1,4 +1,4 @@
-"""What the demo provider sells: list prices of seven models and three public plans."""
+"""What the demo provider sells: list prices of eight models and three public plans."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -23,6 +23,8 @@ PRICES: dict[str, tuple[str, str, str, str]] = {
     "claude-haiku-4-5": ("1.00", "0.10", "1.25", "5.00"),
     "llama-3.3-70b": ("0.60", "0.60", "0.60", "0.70"),
     "deepseek-v3.2": ("0.28", "0.028", "0.28", "0.42"),
+    # The model of the call that newcomers report by hand.
+    "gpt-oss-120b": ("0.15", "0.075", "0.15", "0.60"),
     "gemini-2.5-flash": ("0.30", "0.03", "0.30", "2.50"),
 }
 

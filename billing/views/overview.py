@@ -12,7 +12,7 @@ from django_htmx.http import HttpResponseClientRefresh
 from accounts.access import MemberRequest, member_required
 from accounts.first_event import curl_line
 from accounts.models import ApiKey, Organisation
-from accounts.pages import render_page
+from accounts.pages import render_page, wants_part
 from billing import forecasting, invoicing, schedules
 from billing.consumption import consumption, daily_chart, month_containing
 from billing.models import Invoice, Subscription
@@ -23,6 +23,8 @@ from metering import reports
 LATEST_INVOICES = 3
 # The element of the empty page that asks whether the first event has come.
 WAITING_ID = "first-event"
+# What the poll of a page says that has no chart yet.
+WITHOUT_CHART = "without-chart"
 
 
 @member_required()
@@ -33,23 +35,30 @@ def overview(request: MemberRequest) -> HttpResponse:
     subscription = current_subscription(organisation, now)
     context: dict[str, Any] = {"active_nav": "overview", "subscription": subscription, "now": now}
     is_empty = reports.last_received_at(organisation) is None
-    if request.htmx and (is_empty or request.htmx.trigger == WAITING_ID):
-        return _keep_waiting() if is_empty else HttpResponseClientRefresh()
+    if wants_part(request) and (is_empty or _has_become_outdated(request, now)):
+        return HttpResponse(status=204) if is_empty else HttpResponseClientRefresh()
     if is_empty:
         return render_page(request, "billing/overview_empty.html", context | _first_steps(organisation, now))
     context |= _live_figures(organisation, subscription, now)
-    if not request.htmx:
-        context |= {
-            "chart": daily_chart(organisation, now),
-            "invoices": list(Invoice.objects.for_organisation(organisation)[:LATEST_INVOICES]),
-            "key_count": ApiKey.objects.for_organisation(organisation).live(now).count(),
-        }
+    if not wants_part(request):
+        context |= _standing_figures(organisation, now)
     return render_page(request, "billing/overview.html", context, part="live")
 
 
-def _keep_waiting() -> HttpResponse:
-    """To the empty page's poll: nothing came in yet, change nothing."""
-    return HttpResponse(status=204)
+def _has_become_outdated(request: MemberRequest, now: datetime) -> bool:
+    """Whether the page that polls waits for what is there by now: the first event, or days to draw."""
+    if request.htmx.trigger == WAITING_ID:
+        return True
+    return WITHOUT_CHART in request.GET and daily_chart(request.organisation, now) is not None
+
+
+def _standing_figures(organisation: Organisation, now: datetime) -> dict[str, Any]:
+    """What only a whole page shows."""
+    return {
+        "chart": daily_chart(organisation, now),
+        "invoices": list(Invoice.objects.for_organisation(organisation)[:LATEST_INVOICES]),
+        "key_count": ApiKey.objects.for_organisation(organisation).live(now).count(),
+    }
 
 
 def _first_steps(organisation: Organisation, now: datetime) -> dict[str, Any]:

@@ -172,6 +172,17 @@ def test_overview_shows_tokens_spend_and_change(client_for, olivia, acme, invoic
     assert response.context["projection"].total_minor > 5000
 
 
+def test_overview_without_a_chart_reloads_once_there_are_days_to_draw(client_for, olivia, acme, subscription):
+    client = client_for(olivia)
+    use(acme, at(2026, 10, 20), input_tokens=5)
+    address, poll = "/o/acme/?without-chart", {"HX-Request": "true"}
+
+    assert b"overview-live" in client.get(address, headers=poll).content
+    use(acme, at(2026, 11, 20), input_tokens=5)
+    assert client.get(address, headers=poll)["HX-Refresh"] == "true"
+    assert b"overview-live" in client.get("/o/acme/", headers=poll).content
+
+
 def test_choosing_a_plan_starts_a_subscription(client_for, olivia, acme):
     team()
     client = client_for(olivia)
