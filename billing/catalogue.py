@@ -206,7 +206,7 @@ def publish_version(
 
 def components_of(version: PlanVersion) -> list[rating.Component]:
     """What the version charges, as rating's value classes, in order. Raises ComponentInvalid."""
-    rows = list(version.components.select_related("meter").order_by("position"))
+    rows = sorted(version.components.all(), key=lambda row: row.position)
     needs_meters = any(row.kind == ComponentKind.RATE_CARD and not row.meters for row in rows)
     whole_meters = tuple(Meter.objects.filter(part_of=None).values_list("key", flat=True)) if needs_meters else ()
     return [component_value(row, whole_meters) for row in rows]

@@ -81,6 +81,7 @@ def running_bill(subscription: Subscription, now: datetime, *, period: Period | 
 
     What earlier invoices left over stands on the earliest period without an invoice, and only there.
     """
+    subscription = schedules.with_terms(subscription)
     period = period or schedules.current_period(subscription, now)
     if period != schedules.earliest_open_period(subscription):
         return build_bill(subscription, period, cutoff=now)

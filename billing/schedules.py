@@ -53,9 +53,17 @@ def goes_on_after(subscription: Subscription, period: Period) -> bool:
 
 def phase_at(subscription: Subscription, instant: datetime) -> SubscriptionPhase:
     """The phase in force at an instant; the first one for anything before it."""
-    phases = list(subscription.phases.select_related("plan_version__plan").order_by("starts_at"))
+    phases = sorted(subscription.phases.all(), key=lambda phase: phase.starts_at)
     begun = [phase for phase in phases if phase.starts_at <= instant]
     return begun[-1] if begun else phases[0]
+
+
+def with_terms(subscription: Subscription) -> Subscription:
+    """The subscription read anew, with its phases, their versions and components, for code that asks often."""
+    rows = Subscription.objects.select_related("organisation").prefetch_related(
+        "phases__plan_version__plan", "phases__plan_version__components__meter"
+    )
+    return rows.get(pk=subscription.pk)
 
 
 def version_at(subscription: Subscription, instant: datetime) -> PlanVersion:
