@@ -34,6 +34,12 @@ def check_invoice(invoice: Invoice) -> list[BillFinding]:
     return [finding for period in invoice.evidence["periods"] for finding in _check_period(invoice, period)]
 
 
+def noted_seal(invoice: Invoice) -> str:
+    """The digest of the newest seal when the invoice was made, which the chain must still contain; empty: none."""
+    seal = invoice.evidence.get("seal")
+    return seal["digest"] if seal else ""
+
+
 def is_checkable(invoice: Invoice) -> bool:
     """Whether all events that the invoice rests on are still kept."""
     months: set[date] = set()

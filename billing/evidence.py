@@ -14,15 +14,21 @@ from billing import rating
 from billing.bills import Bill, BillLine
 from billing.money import plain
 from billing.rated_usage import RatedUsage
+from metering.models import Seal
 
 FORMAT = 1
 
 
-def evidence_of(bill: Bill, *, parties: dict[str, Any]) -> dict[str, Any]:
-    """The evidence of a bill that is being finalised. `digest` covers the rest of it, the lines and the parties."""
+def evidence_of(bill: Bill, *, parties: dict[str, Any], head: Seal | None) -> dict[str, Any]:
+    """The evidence of a bill that is being finalised. `digest` covers the rest of it, the lines and the parties.
+
+    `head` is the newest seal over the organisation's usage: the customer holds it with the invoice, so that sealed days
+    can be neither rewritten nor cut off later without contradicting it.
+    """
     evidence = {
         "format": FORMAT,
         "cutoff": instant(bill.cutoff),
+        "seal": None if head is None else {"day": head.day.isoformat(), "digest": head.digest},
         "plan": {"key": bill.version.plan.key, "name": bill.version.plan.name, "version": bill.version.number},
         "periods": [_period_evidence(usage) for usage in bill.rated],
         "unpriced": [_reading(reading) for reading in bill.unpriced],

@@ -34,6 +34,7 @@ from billing.models.subscriptions import SubscriptionState
 from billing.periods import Period
 from billing.subscribing import ensure_billing_details
 from metering import reports
+from metering.sealing import newest_seal
 
 logger = logging.getLogger(__name__)
 
@@ -205,7 +206,7 @@ def _invoice_of(subscription: Subscription, period: Period | None) -> Invoice | 
 def _finalise(subscription: Subscription, bill: Bill, now: datetime) -> Invoice:
     parties = _parties(subscription)
     is_paid = bill.total_minor == 0
-    evidence = evidence_of(bill, parties=parties)
+    evidence = evidence_of(bill, parties=parties, head=newest_seal(subscription.organisation))
     invoice = Invoice.objects.create(
         organisation=subscription.organisation,
         number=_next_number(now),

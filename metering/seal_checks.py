@@ -5,7 +5,7 @@ does a head, a digest that somebody noted elsewhere. Months whose events were dr
 to be. Changes nothing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from itertools import batched
@@ -59,12 +59,15 @@ def check_seals(
     now: datetime,
     first: date | None = None,
     last: date | None = None,
-    head: str = "",
+    heads: Collection[str] = (),
 ) -> Checked:
-    """Check the whole chain, and the events of the sealed days from `first` to `last`, both included; None: all."""
+    """Check the whole chain, and the events of the sealed days from `first` to `last`, both included; None: all.
+
+    `heads` are digests that somebody noted earlier.
+    """
     seals = list(Seal.objects.for_organisation(organisation).order_by("day"))
     checked = Checked(seals=len(seals), head=seals[-1].digest if seals else "")
-    checked.findings += verify_chain(organisation, seals, head=head)
+    checked.findings += verify_chain(organisation, seals, heads=heads)
     checked.findings += _unsealed(organisation, seals, now)
     checked.findings += _without_batch(organisation)
     for seal in seals:
@@ -73,8 +76,8 @@ def check_seals(
     return checked
 
 
-def verify_chain(organisation: Organisation, seals: Sequence[Seal], *, head: str = "") -> list[Finding]:
-    """Whether each seal follows from its figures and from the one before it; `head` must be among their digests."""
+def verify_chain(organisation: Organisation, seals: Sequence[Seal], *, heads: Collection[str] = ()) -> list[Finding]:
+    """Whether each seal follows from its figures and from the one before it; `heads` must be among their digests."""
     findings, previous = [], NO_PREVIOUS
     for seal in seals:
         if seal.previous_digest != previous:
@@ -83,7 +86,7 @@ def verify_chain(organisation: Organisation, seals: Sequence[Seal], *, head: str
         if seal.digest != expected:
             findings.append(Finding("digest_wrong", seal.day, "The seal's digest does not follow from its figures."))
         previous = seal.digest
-    if head and all(seal.digest != head for seal in seals):
+    for head in sorted(set(heads) - {seal.digest for seal in seals}):
         findings.append(Finding("head_missing", None, f"No seal has the digest {head}: seals were taken away."))
     return findings
 

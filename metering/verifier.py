@@ -6,7 +6,7 @@
 1. Every seal's digest follows from its own figures and the digest before it: the chain.
 2. The events of each exported day give the Merkle root in that day's seal: nothing added, changed or left out.
 3. With an invoice (the answer of GET /v1/invoices/NUMBER): the quantities it was computed from are the sums of the
-   events that had been received when it was made.
+   events that had been received when it was made, and the chain contains the seal that the invoice names.
 4. With --head: the chain contains this digest, which you noted earlier or elsewhere. It is what shows that the newest
    days were not cut off or all written anew, so keep a digest from time to time.
 
@@ -22,6 +22,7 @@ import hashlib
 import json
 import re
 import sys
+from collections.abc import Iterable
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal, InvalidOperation, localcontext
 from typing import Any
@@ -127,8 +128,8 @@ def seal_digest(organisation: str, seal: dict[str, Any]) -> str:
     return sha256("".join(f"{line}\n" for line in lines).encode()).hex()
 
 
-def check_chain(manifest: dict[str, Any], head: str | None = None) -> list[str]:
-    """What is wrong with the chain of seals; `head` is a digest that must be part of it."""
+def check_chain(manifest: dict[str, Any], heads: Iterable[str] = ()) -> list[str]:
+    """What is wrong with the chain of seals; `heads` are digests that must be part of it."""
     findings: list[str] = []
     previous, day_before = NO_PREVIOUS, ""
     for seal in manifest["seals"]:
@@ -139,7 +140,7 @@ def check_chain(manifest: dict[str, Any], head: str | None = None) -> list[str]:
         if seal_digest(manifest["organisation"]["id"], seal) != seal["digest"]:
             findings.append(f"{seal['day']}: the seal's digest does not follow from its figures.")
         previous, day_before = seal["digest"], seal["day"]
-    if head and all(seal["digest"] != head for seal in manifest["seals"]):
+    for head in sorted(set(heads) - {seal["digest"] for seal in manifest["seals"]}):
         findings.append(f"No seal has the digest {head}: the chain was cut off or written anew.")
     return findings
 
@@ -299,9 +300,10 @@ def verify(
     manifest = _load(manifest_path)
     if manifest.get("format") != FORMAT:
         raise NotAnExportError(f"{manifest_path} is not a manifest of format {FORMAT}.")
-    findings = check_chain(manifest, head)
+    invoice = _load(invoice_path) if invoice_path else {}
+    findings = check_chain(manifest, _noted(head, invoice))
     days = Days(manifest)
-    quantities = Quantities(_load(invoice_path), manifest) if invoice_path else None
+    quantities = Quantities(invoice, manifest) if invoice_path else None
     events = 0
     with localcontext() as context, open(events_path, encoding="utf-8", newline="\n") as lines:
         # Sums stay exact: values have at most 24 digits before the point and 18 after it.
@@ -317,6 +319,12 @@ def verify(
     checked = {"seals": len(manifest["seals"]), "days": days.checked, "events": events}
     checked["readings"] = sum(map(len, quantities.readings.values())) if quantities else 0
     return checked, findings
+
+
+def _noted(head: str | None, invoice: dict[str, Any]) -> list[str]:
+    """Digests that the chain must contain: the one noted by hand and the one on the invoice."""
+    on_invoice = invoice.get("evidence", {}).get("seal")
+    return ([head] if head else []) + ([on_invoice["digest"]] if on_invoice else [])
 
 
 def _load(path: str) -> dict[str, Any]:

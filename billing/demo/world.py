@@ -168,7 +168,10 @@ def _close(story: Story, subscription: Subscription, now: datetime) -> list[Invo
         period = earliest_open_period(subscription)
         if period is None or period.end > now or story.endings[len(invoices)] == "ended":
             break
-        invoices.append(close_period(subscription, now=period.end + timedelta(hours=2), actor=ACTOR))
+        closed_at = period.end + timedelta(hours=2)
+        while seal_days(now=closed_at).more:
+            pass
+        invoices.append(close_period(subscription, now=closed_at, actor=ACTOR))
     return invoices
 
 

@@ -30,6 +30,7 @@ def invoice(globex):
     use(globex, at(2026, 10, 15, 23, 59), input_tokens=20)
     use(globex, at(2026, 10, 16), "other-model", input_tokens=300, reasoning_tokens=7)
     use(globex, at(2026, 11, 1, 3), input_tokens=5)
+    seal_days(now=at(2026, 11, 2, 5))
     closed = close_period(subscription, now=at(2026, 11, 2, 6))
     use(globex, at(2026, 11, 2, 7), input_tokens=50)
     seal_days(now=NOW)
@@ -103,6 +104,24 @@ def test_usage_that_the_invoice_leaves_out_is_found(invoice, said):
     assert billed == {("input_tokens", None, "50"), ("requests", None, "1")}
 
 
+def test_the_seal_on_an_invoice_tells_that_later_ones_were_written_anew(invoice, said):
+    """Somebody with the database's password deletes a day with everything that speaks of it."""
+    noted = invoice.evidence["seal"]
+    assert noted["day"] == "2026-11-01"
+    with unguarded() as cursor:
+        for day in ("2026-11-01", "2026-11-02"):
+            cursor.execute(
+                "DELETE FROM metering_sealtile t USING metering_seal s WHERE t.seal_id = s.id AND day = %s", [day]
+            )
+            cursor.execute("DELETE FROM metering_seal WHERE day = %s", [day])
+        cursor.execute("DELETE FROM event WHERE time >= '2026-11-01'")
+        cursor.execute("DELETE FROM ingest_batch WHERE received_at >= '2026-11-01'")
+    verify(code=1)
+    [finding] = said()["seal_findings"]
+    assert finding["code"] == "head_missing"
+    assert noted["digest"] in finding["detail"]
+
+
 def use_late(organisation):
     """An event of October that is received on 2 November, after the invoice was made."""
     send(event(organisation.public_id, at(2026, 10, 20), input_tokens=9), now=at(2026, 11, 3, 1))
@@ -151,6 +170,15 @@ def test_one_digit_of_the_invoice_changed_is_found(folder):
     [finding] = run_verifier(folder, code=1)["findings"]
     assert "input_tokens gpt-4o" in finding
     assert "the invoice rests on 1030, the events say 1020." in finding
+
+
+def test_the_verifier_looks_for_the_seal_on_the_invoice(folder):
+    path = folder / "invoice.json"
+    invoice = json.loads(path.read_text())
+    invoice["evidence"]["seal"]["digest"] = "0" * 64
+    path.write_text(json.dumps(invoice))
+    [finding] = run_verifier(folder, code=1)["findings"]
+    assert "the chain was cut off or written anew" in finding
 
 
 def test_an_invoice_that_says_nothing_of_a_model_is_found(folder):

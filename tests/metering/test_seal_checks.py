@@ -122,8 +122,8 @@ def test_newest_days_taken_away_whole_are_missed_by_whoever_noted_the_head(acme,
     tamper("DELETE FROM event WHERE event_id = 'e-4'")
     tamper("DELETE FROM ingest_batch WHERE event_count = 1")
     assert found(acme) == []
-    assert found(acme, head=sealed[-1].digest) == [("head_missing", None, "")]
-    assert found(acme, head=sealed[0].digest) == []
+    assert found(acme, heads=[sealed[-1].digest]) == [("head_missing", None, "")]
+    assert found(acme, heads=[sealed[0].digest]) == []
 
 
 def test_a_seal_taken_out_of_the_middle_is_missed(acme, sealed):

@@ -1,6 +1,7 @@
 """GET /v1/seals and /v1/proofs."""
 
 import pytest
+import time_machine
 
 from accounts.models import Scope
 from metering.merkle import leaf_hash, root_from_path
@@ -109,3 +110,13 @@ def test_the_openapi_document_describes_both(api):
     [example] = listed["responses"]["200"]["content"]["application/json"]["examples"].values()
     assert set(example["value"]) == {"items", "next_cursor"}
     assert {one["name"] for one in paths["/v1/proofs"]["get"]["parameters"]} == {"organisation", "source", "id"}
+
+
+def test_a_sender_whose_clock_stood_still_is_told_to_send_again(api, acme, sealed, service_token):
+    """The server read its clock before midnight and was held up until the day was sealed."""
+    event = {"specversion": "1.0", "id": "stale", "source": "gateway", "type": "ai.usage", "subject": acme.public_id}
+    with time_machine.travel(at(13, 23), tick=False):
+        answer = api(service_token.secret).post("/v1/events", event)
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    with time_machine.travel(at(14), tick=False):
+        assert api(service_token.secret).post("/v1/events", event).json()["accepted"] == 1

@@ -10,7 +10,7 @@ from django.utils import timezone
 from accounts.commands import JsonCommand
 from accounts.models import Organisation
 from accounts.organisations import find_organisation
-from billing.bill_checks import check_invoice, is_checkable
+from billing.bill_checks import check_invoice, is_checkable, noted_seal
 from billing.models import Invoice
 from metering.aggregation import compare_totals
 from metering.seal_checks import check_seals
@@ -37,7 +37,8 @@ class Command(JsonCommand):
         organisation = find_organisation(options["organisation"])
         invoices = _invoices(organisation, options["invoice"])
         self.stderr.write("Events against seals …")
-        sealed = check_seals(organisation, now=timezone.now(), head=options["head"])
+        heads = {options["head"], *(noted_seal(invoice) for invoice in invoices)} - {""}
+        sealed = check_seals(organisation, now=timezone.now(), heads=heads)
         self.stderr.write("Totals against events …")
         totals = compare_totals(organisation)
         self.stderr.write("Invoices against events …")
