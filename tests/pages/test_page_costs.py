@@ -12,7 +12,7 @@ from tests.pages.portal_world import World, build_world
 SHORT, LONG = 3, 25
 # Queries of a page at most. Session, user and membership are three of them; no page without a bill needs over twenty.
 FEW = 20
-MOST = {"billing:overview": 49, "billing:bill": 32}
+MOST = {"billing:overview": 49, "billing:bill": 32, "billing:plan_change": 22}
 
 
 def costs(client: Any, world: World) -> dict[str, int]:
