@@ -24,7 +24,8 @@ KEY_LENGTH = 400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BillLine:
-    """A line of a bill. billable = quantity - included; amount_exact = billable × unit_price ÷ scale, or Σ steps."""
+    """A line of a bill. billable = quantity - included; amount_exact = Σ steps where there are any, otherwise
+    billable × unit_price ÷ scale."""
 
     key: str
     kind: str

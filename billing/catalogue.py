@@ -1,7 +1,8 @@
 """The catalogue: plans, their versions, and what a version charges.
 
 A draft version may be changed at will; publishing freezes it, and the database holds to that. Subscribers stay on the
-version they chose. How a component is computed stands in `billing.rating`; here rows become its value classes.
+version they chose. How a component is computed stands in `billing.rating`; `component_values` makes rows into its
+value classes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from django.http import HttpRequest
 from accounts.audit import Actor, record
 from accounts.errors import DomainError
 from billing import rating
+from billing.component_values import component_value
 from billing.models import ComponentKind, Plan, PlanVersion, PriceComponent
 from billing.money import CURRENCIES, ZERO
 from billing.periods import Cadence
@@ -40,11 +42,6 @@ class VersionIsPublished(DomainError):
 class VersionIsEmpty(DomainError):
     code = "version_is_empty"
     sentence = "A version needs at least one price component before it can be published."
-
-
-class ComponentInvalid(DomainError):
-    code = "component_invalid"
-    sentence = "This price component cannot be charged."
 
 
 class UnknownPlan(DomainError):
@@ -156,14 +153,53 @@ def add_graduated(
         label=label,
         meter=meter,
         scale=meter.display_scale if scale is None else scale,
-        tiers=[
-            {
-                "up_to": None if tier.up_to is None else str(tier.up_to),
-                "unit_price": str(tier.unit_price),
-                "flat": str(tier.flat),
-            }
-            for tier in tiers
-        ],
+        tiers=_tier_rows(tiers),
+        included={meter.key: str(included)} if included else {},
+        only_models=list(only_models),
+    )
+
+
+def add_volume(
+    version: PlanVersion,
+    *,
+    label: str,
+    meter: Meter,
+    tiers: Sequence[rating.Tier],
+    scale: Decimal | None = None,
+    included: Decimal = ZERO,
+    only_models: Sequence[str] = (),
+) -> PriceComponent:
+    """All units at the price of the tier that the period's usage reaches."""
+    return _add(
+        version,
+        ComponentKind.VOLUME,
+        label=label,
+        meter=meter,
+        scale=meter.display_scale if scale is None else scale,
+        tiers=_tier_rows(tiers),
+        included={meter.key: str(included)} if included else {},
+        only_models=list(only_models),
+    )
+
+
+def add_package(
+    version: PlanVersion,
+    *,
+    label: str,
+    meter: Meter,
+    price: Decimal,
+    size: Decimal,
+    included: Decimal = ZERO,
+    only_models: Sequence[str] = (),
+) -> PriceComponent:
+    """`price` for every started block of `size` units."""
+    return _add(
+        version,
+        ComponentKind.PACKAGE,
+        label=label,
+        meter=meter,
+        unit_price=price,
+        scale=size,
         included={meter.key: str(included)} if included else {},
         only_models=list(only_models),
     )
@@ -212,87 +248,6 @@ def components_of(version: PlanVersion) -> list[rating.Component]:
     return [component_value(row, whole_meters) for row in rows]
 
 
-def component_value(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Component:
-    """One row as rating's value class; `whole_meters` are what an open rate card prices. Raises ComponentInvalid."""
-    try:
-        return _VALUES[ComponentKind(row.kind)](row, whole_meters)
-    except (ValueError, ArithmeticError, KeyError, TypeError) as error:
-        raise ComponentInvalid(f"The component “{row.label}” cannot be charged: {error}") from error
-
-
-def _flat_fee(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Component:
-    return rating.FlatFee(
-        id=str(row.position), label=row.label, amount=_required(row.amount, "amount"), in_advance=row.in_advance
-    )
-
-
-def _per_unit(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Component:
-    return rating.PerUnit(
-        id=str(row.position),
-        label=row.label,
-        meter=_meter_key(row),
-        scale=row.scale,
-        included=_included(row).get(_meter_key(row), ZERO),
-        models=tuple(row.only_models),
-        unit_price=_required(row.unit_price, "unit price"),
-    )
-
-
-def _graduated(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Component:
-    return rating.Graduated(
-        id=str(row.position),
-        label=row.label,
-        meter=_meter_key(row),
-        scale=row.scale,
-        included=_included(row).get(_meter_key(row), ZERO),
-        models=tuple(row.only_models),
-        tiers=tuple(_tier(tier) for tier in row.tiers),
-    )
-
-
-def _rate_card(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Component:
-    return rating.RateCard(
-        id=str(row.position),
-        label=row.label,
-        meters=tuple(row.meters) or whole_meters,
-        included=_included(row),
-        multiplier=row.multiplier,
-    )
-
-
-_VALUES = {
-    ComponentKind.FLAT_FEE: _flat_fee,
-    ComponentKind.PER_UNIT: _per_unit,
-    ComponentKind.GRADUATED: _graduated,
-    ComponentKind.RATE_CARD: _rate_card,
-}
-
-
-def _required(value: Decimal | None, name: str) -> Decimal:
-    if value is None:
-        raise ValueError(f"its {name} is missing")
-    return value
-
-
-def _meter_key(row: PriceComponent) -> str:
-    if row.meter is None:
-        raise ValueError("its meter is missing")
-    return row.meter.key
-
-
-def _included(row: PriceComponent) -> dict[str, Decimal]:
-    return {key: Decimal(units) for key, units in row.included.items()}
-
-
-def _tier(tier: Mapping[str, Any]) -> rating.Tier:
-    up_to = tier["up_to"]
-    return rating.Tier(
-        up_to=None if up_to is None else Decimal(up_to),
-        unit_price=Decimal(tier["unit_price"]),
-        flat=Decimal(tier.get("flat", "0")),
-    )
-
-
 def _add(version: PlanVersion, kind: ComponentKind, *, label: str, **fields: Any) -> PriceComponent:
     with transaction.atomic():
         locked = PlanVersion.objects.select_for_update().get(pk=version.pk)
@@ -303,6 +258,17 @@ def _add(version: PlanVersion, kind: ComponentKind, *, label: str, **fields: Any
         row.refresh_from_db()
         component_value(row, ())
     return row
+
+
+def _tier_rows(tiers: Sequence[rating.Tier]) -> list[dict[str, str | None]]:
+    return [
+        {
+            "up_to": None if tier.up_to is None else str(tier.up_to),
+            "unit_price": str(tier.unit_price),
+            "flat": str(tier.flat),
+        }
+        for tier in tiers
+    ]
 
 
 def _record(

@@ -76,6 +76,17 @@ def words_of(component: rating.Component, version: PlanVersion, names: dict[str,
                 f"{tiers[0]} {_noun(component.meter, names)}",
                 (*tiers[1:], *_limits(component, version)),
             )
+        case rating.Volume():
+            tiers = _tiers(component, version.currency)
+            return ComponentWords(
+                component.label,
+                f"{tiers[0]} {_noun(component.meter, names)}",
+                (*tiers[1:], "The tier reached prices all of it", *_limits(component, version)),
+            )
+        case rating.Package():
+            price = format_exact(component.unit_price, version.currency)
+            block = f"started {format_quantity(component.scale)} {_noun(component.meter, names)}"
+            return ComponentWords(component.label, f"{price} per {block}", _limits(component, version))
         case rating.RateCard():
             return ComponentWords(
                 component.label, _discount(component.multiplier), _card_details(component, version, names)
@@ -88,7 +99,7 @@ def _noun(meter: str, names: dict[str, str]) -> str:
     return names.get(meter, meter).lower()
 
 
-def _limits(component: rating.PerUnit | rating.Graduated, version: PlanVersion) -> tuple[str, ...]:
+def _limits(component: rating.MeterComponent, version: PlanVersion) -> tuple[str, ...]:
     details = []
     if component.included:
         details.append(f"{format_quantity(component.included)} included each {version.cadence}")
@@ -97,7 +108,7 @@ def _limits(component: rating.PerUnit | rating.Graduated, version: PlanVersion) 
     return tuple(details)
 
 
-def _tiers(component: rating.Graduated, currency: str) -> list[str]:
+def _tiers(component: rating.Graduated | rating.Volume, currency: str) -> list[str]:
     words = []
     for place, tier in enumerate(component.tiers):
         price = format_unit_price(tier.unit_price, scale=component.scale, currency=currency)

@@ -16,6 +16,7 @@ from unfold.decorators import action, display
 from accounts.errors import DomainError
 from billing import catalogue
 from billing.admin.base import ReadOnlyInline, operator_of
+from billing.component_values import component_value
 from billing.models import Plan, PlanVersion, PriceComponent
 
 COMPONENT_FIELDS = (
@@ -88,11 +89,13 @@ class ComponentForm(forms.ModelForm):
         model = PriceComponent
         fields = COMPONENT_FIELDS
         help_texts = {
-            "meter": "Per unit and graduated: the one meter.",
+            "meter": "Per unit, graduated, volume and packages: the one meter.",
             "meters": "Price book: keys of meters, with commas. Empty: every meter that is not part of another.",
-            "only_models": "Per unit and graduated: only these models. Empty: all.",
+            "only_models": "With one meter: only these models. Empty: all.",
+            "unit_price": "Per unit and packages: what that many units (the scale) cost.",
+            "scale": "How many units a price buys; for packages, the size of one.",
             "included": 'Units per period that cost nothing: {"input_tokens": "1000000"}.',
-            "tiers": '[{"up_to": "1000000", "unit_price": "0.15"}, {"up_to": null, "unit_price": "0.10"}]',
+            "tiers": 'By tier: [{"up_to": "1000000", "unit_price": "0.15"}, {"up_to": null, "unit_price": "0.10"}]',
             "multiplier": "Price book: times the list price; 0.9 is ten percent off.",
         }
 
@@ -101,7 +104,7 @@ class ComponentForm(forms.ModelForm):
         if not self.errors:
             row = PriceComponent(**{name: value for name, value in cleaned.items() if name not in ("id", "DELETE")})
             try:
-                catalogue.component_value(row, ())
+                component_value(row, ())
             except DomainError as error:
                 raise forms.ValidationError(error.sentence, code=error.code) from error
         return cleaned

@@ -68,6 +68,8 @@ class ComponentKind(models.TextChoices):
     FLAT_FEE = "flat_fee", "Flat fee per period"
     PER_UNIT = "per_unit", "Per unit"
     GRADUATED = "graduated", "Graduated tiers"
+    VOLUME = "volume", "Volume: all units at the tier reached"
+    PACKAGE = "package", "Packages: per started block"
     RATE_CARD = "rate_card", "Price book by model"
 
 
@@ -83,18 +85,19 @@ class PriceComponent(models.Model):
     amount = models.DecimalField(max_digits=20, decimal_places=6, null=True, blank=True)
     # flat_fee: True charges the coming period, False the one that ended.
     in_advance = models.BooleanField(default=False)
-    # per_unit and graduated: the one meter. rate_card: null, see `meters`.
+    # per_unit, graduated, volume and package: the one meter. rate_card: null, see `meters`.
     meter = models.ForeignKey(Meter, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     # rate_card: keys of the meters it prices; empty means every meter that is not part of another.
     meters = ArrayField(models.CharField(max_length=63), default=list, blank=True)
-    # per_unit and graduated: only these models; empty means all.
+    # Where there is one meter: only these models; empty means all.
     only_models = ArrayField(models.CharField(max_length=200), default=list, blank=True)
-    # per_unit: the price of `scale` units.
+    # per_unit and package: the price of `scale` units, which for a package is its size.
     unit_price = models.DecimalField(max_digits=30, decimal_places=12, null=True, blank=True)
     scale = models.DecimalField(max_digits=18, decimal_places=6, default=Decimal(1_000_000))
     # Units per period and meter that cost nothing, decimals as text: {"input_tokens": "1000000"}.
     included = models.JSONField(default=dict, blank=True, encoder=DjangoJSONEncoder)
-    # graduated: [{"up_to": "1000000", "unit_price": "0.15", "flat": "0"}, …, {"up_to": null, …}], decimals as text.
+    # graduated and volume, decimals as text: [{"up_to": "1000000", "unit_price": "0.15", "flat": "0"}, …,
+    # {"up_to": null, …}].
     tiers = models.JSONField(default=list, blank=True, encoder=DjangoJSONEncoder)
     # rate_card: times the list price; 0.9 is ten percent off.
     multiplier = models.DecimalField(max_digits=12, decimal_places=6, default=Decimal(1))
@@ -116,6 +119,15 @@ class PriceComponent(models.Model):
             models.CheckConstraint(
                 condition=~models.Q(kind=ComponentKind.GRADUATED) | models.Q(meter__isnull=False),
                 name="price_component_graduated_has_meter",
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(kind=ComponentKind.VOLUME) | models.Q(meter__isnull=False),
+                name="price_component_volume_has_meter",
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(kind=ComponentKind.PACKAGE)
+                | models.Q(meter__isnull=False, unit_price__isnull=False),
+                name="price_component_package_complete",
             ),
         ]
 

@@ -9,15 +9,18 @@ Reads no clock, no settings and no database, and knows nothing of tax, credits o
 One module per price model; a new one subclasses `Component` and is exported here.
 """
 
-from billing.rating.component import Component, Terms
+from billing.rating.component import Component, MeterComponent, Terms
 from billing.rating.engine import DuplicateComponent, PriceBookCurrencyDiffers, rate
 from billing.rating.flat_fee import FlatFee
-from billing.rating.graduated import Graduated, InvalidTiers, Tier
+from billing.rating.graduated import Graduated
 from billing.rating.lines import Line, Rating, Step
+from billing.rating.package import Package
 from billing.rating.per_unit import PerUnit
 from billing.rating.price_book import DuplicatePriceRow, PriceBook, PriceRow, PriceSpan
 from billing.rating.rate_card import RateCard, ReadingStraddlesPrice
 from billing.rating.readings import Reading, ReadingOutsidePeriod
+from billing.rating.tiers import InvalidTiers, Tier
+from billing.rating.volume import Volume
 
 __all__ = [
     "Component",
@@ -27,6 +30,8 @@ __all__ = [
     "Graduated",
     "InvalidTiers",
     "Line",
+    "MeterComponent",
+    "Package",
     "PerUnit",
     "PriceBook",
     "PriceBookCurrencyDiffers",
@@ -40,5 +45,6 @@ __all__ = [
     "Step",
     "Terms",
     "Tier",
+    "Volume",
     "rate",
 ]

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import pairwise
 from typing import ClassVar
 
 from billing.money import (
@@ -15,27 +14,11 @@ from billing.money import (
     format_quantity,
     format_unit_price,
     plain,
-    require_decimal,
 )
 from billing.rating.component import MeterComponent, Terms, apply_allowance
 from billing.rating.lines import Line, Step
+from billing.rating.tiers import Tier, require_tiers
 from billing.rating.wording import units_used
-
-
-class InvalidTiers(ValueError):
-    code = "invalid_tiers"
-
-    def __init__(self) -> None:
-        super().__init__("Tiers must rise from above zero, and the last one, and only that one, must be open-ended.")
-
-
-@dataclass(frozen=True, slots=True)
-class Tier:
-    """From where the tier before ends, up to and including `up_to` billable units."""
-
-    up_to: Decimal | None  # None: without end
-    unit_price: Decimal
-    flat: Decimal = ZERO  # charged once as soon as the tier's first unit (or part of it) is used
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,14 +31,7 @@ class Graduated(MeterComponent):
 
     def __post_init__(self) -> None:
         MeterComponent.__post_init__(self)
-        for tier in self.tiers:
-            require_decimal(tier.unit_price, "unit price")
-            require_decimal(tier.flat, "tier fee")
-        if not self.tiers or self.tiers[-1].up_to is not None:
-            raise InvalidTiers
-        limits = [ZERO, *(tier.up_to for tier in self.tiers[:-1])]
-        if any(upper is None or lower is None or require_decimal(upper) <= lower for lower, upper in pairwise(limits)):
-            raise InvalidTiers
+        require_tiers(self.tiers)
 
     def line_for(self, quantity: Decimal, terms: Terms) -> Line:
         included, billable = apply_allowance(quantity, self.included)

@@ -10,9 +10,9 @@ from billing.rating.readings import Reading
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One tier's part of a line: amount = units × unit_price ÷ scale + flat."""
+    """One tier's or package's part of a line: amount = units × unit_price ÷ scale + flat."""
 
-    units: Decimal
+    units: Decimal  # priced; whole packages where only those are sold
     unit_price: Decimal
     scale: Decimal
     flat: Decimal
@@ -22,18 +22,19 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One line of a bill. billable = quantity - included; amount = billable × unit_price ÷ scale, or Σ steps."""
+    """One line of a bill. billable = quantity - included; amount = Σ steps where there are any, otherwise billable ×
+    unit_price ÷ scale."""
 
     key: str  # stable: the same component, meter, model and price row give the same key each time the period is rated
     component_id: str
-    kind: str  # the component's kind: flat_fee, per_unit, graduated or rate_card
+    kind: str  # the component's kind, such as flat_fee
     meter: str  # '' for a flat fee
     model: str  # '' when not priced by model
     description: str
     quantity: Decimal  # units used
     included: Decimal  # of these, covered by the allowance
     billable: Decimal
-    unit_price: Decimal | None  # None when tiers decide: see steps
+    unit_price: Decimal | None  # None where there is not one price: see steps
     scale: Decimal  # units that unit_price buys
     amount: Decimal  # exact, in the currency's major unit
     price_row_ids: tuple[str, ...]  # the price book rows applied

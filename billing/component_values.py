@@ -1,0 +1,125 @@
+"""Rows of price components as rating's value classes: one function per kind, and the refusal of what cannot be charged.
+
+Computes nothing; what each kind means stands with its class in `billing.rating`.
+"""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from accounts.errors import DomainError
+from billing import rating
+from billing.models import ComponentKind, PriceComponent
+from billing.money import ZERO
+
+
+class ComponentInvalid(DomainError):
+    code = "component_invalid"
+    sentence = "This price component cannot be charged."
+
+
+def component_value(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Component:
+    """One row as rating's value class; `whole_meters` are what an open rate card prices. Raises ComponentInvalid."""
+    try:
+        return _VALUES[ComponentKind(row.kind)](row, whole_meters)
+    except (ValueError, ArithmeticError, KeyError, TypeError) as error:
+        raise ComponentInvalid(f"The component “{row.label}” cannot be charged: {error}") from error
+
+
+def _flat_fee(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Component:
+    return rating.FlatFee(
+        id=str(row.position), label=row.label, amount=_required(row.amount, "amount"), in_advance=row.in_advance
+    )
+
+
+def _per_unit(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Component:
+    return rating.PerUnit(
+        id=str(row.position),
+        label=row.label,
+        meter=_meter_key(row),
+        scale=row.scale,
+        included=_included(row).get(_meter_key(row), ZERO),
+        models=tuple(row.only_models),
+        unit_price=_required(row.unit_price, "unit price"),
+    )
+
+
+def _graduated(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Component:
+    return rating.Graduated(
+        id=str(row.position),
+        label=row.label,
+        meter=_meter_key(row),
+        scale=row.scale,
+        included=_included(row).get(_meter_key(row), ZERO),
+        models=tuple(row.only_models),
+        tiers=tuple(_tier(tier) for tier in row.tiers),
+    )
+
+
+def _volume(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Component:
+    return rating.Volume(
+        id=str(row.position),
+        label=row.label,
+        meter=_meter_key(row),
+        scale=row.scale,
+        included=_included(row).get(_meter_key(row), ZERO),
+        models=tuple(row.only_models),
+        tiers=tuple(_tier(tier) for tier in row.tiers),
+    )
+
+
+def _package(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Component:
+    return rating.Package(
+        id=str(row.position),
+        label=row.label,
+        meter=_meter_key(row),
+        scale=row.scale,
+        included=_included(row).get(_meter_key(row), ZERO),
+        models=tuple(row.only_models),
+        unit_price=_required(row.unit_price, "price"),
+    )
+
+
+def _rate_card(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Component:
+    return rating.RateCard(
+        id=str(row.position),
+        label=row.label,
+        meters=tuple(row.meters) or whole_meters,
+        included=_included(row),
+        multiplier=row.multiplier,
+    )
+
+
+_VALUES = {
+    ComponentKind.FLAT_FEE: _flat_fee,
+    ComponentKind.PER_UNIT: _per_unit,
+    ComponentKind.GRADUATED: _graduated,
+    ComponentKind.VOLUME: _volume,
+    ComponentKind.PACKAGE: _package,
+    ComponentKind.RATE_CARD: _rate_card,
+}
+
+
+def _required(value: Decimal | None, name: str) -> Decimal:
+    if value is None:
+        raise ValueError(f"its {name} is missing")
+    return value
+
+
+def _meter_key(row: PriceComponent) -> str:
+    if row.meter is None:
+        raise ValueError("its meter is missing")
+    return row.meter.key
+
+
+def _included(row: PriceComponent) -> dict[str, Decimal]:
+    return {key: Decimal(units) for key, units in row.included.items()}
+
+
+def _tier(tier: Mapping[str, Any]) -> rating.Tier:
+    up_to = tier["up_to"]
+    return rating.Tier(
+        up_to=None if up_to is None else Decimal(up_to),
+        unit_price=Decimal(tier["unit_price"]),
+        flat=Decimal(tier.get("flat", "0")),
+    )
