@@ -1,4 +1,4 @@
-"""What an invoice owes to earlier invoices: late usage of closed periods, and amounts too small to be charged alone.
+"""What an invoice owes to earlier ones: late or corrected usage of closed periods, amounts too small to charge alone.
 
 A closed period is rated again as long as late events could have reached it since the last invoice, by the same formula
 and today's price book; the exact difference to what was charged for it so far becomes a line that names its period.
@@ -160,14 +160,18 @@ def _difference(
         return None
     template = line if line is not None else _as_bill_line(known)
     amount = _minus(current.amount, charged.amount)
+    quantity = _minus(current.quantity, charged.quantity)
     currency = invoice.currency
     return replace(
         template,
         key=key,
         kind=LineKind.ADJUSTMENT,
-        description=f"Late usage in the period of invoice {invoice.number}: {template.description}"[:400],
+        description=(
+            f"{'Corrected' if quantity < 0 else 'Late'} usage in the period of invoice {invoice.number}: "
+            f"{template.description}"
+        )[:400],
         amount_exact=amount,
-        quantity=_minus(current.quantity, charged.quantity),
+        quantity=quantity,
         included=_minus(current.included, charged.included),
         billable=_minus(current.billable, charged.billable),
         steps=(),

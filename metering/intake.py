@@ -19,6 +19,7 @@ from django.db.backends.utils import CursorWrapper
 
 from accounts.api_keys import Subject, resolve_subjects
 from metering.catalogue import Rules, rules_by_event_type
+from metering.correcting import CORRECTING_TYPES, find_effects, insert_effects, rounds_of
 from metering.drafts import Draft, Refusal, body_of, make_draft
 from metering.event_store import (
     Candidate,
@@ -77,7 +78,12 @@ def accept(
     terms = _terms(drafts, now=now, backfill=backfill, assume_subject=assume_subject)
     candidates, rejections = _judge(drafts, terms)
     firsts, repeats = _part_repeats(candidates, rejections)
-    verdicts = _commit(firsts, rejections, Origin(format, service_token_id, now), terms)
+    origin = Origin(format, service_token_id, now)
+    corrections = [candidate for candidate in firsts if candidate.draft.type in CORRECTING_TYPES]
+    if corrections:
+        verdicts = _commit_with_corrections(firsts, corrections, rejections, origin, terms)
+    else:
+        verdicts = _commit(firsts, rejections, origin, terms)
     for candidate in firsts:
         if candidate.position not in verdicts:
             verdicts[candidate.position] = _accepted(candidate)
@@ -185,22 +191,41 @@ _UNDEFINED_TABLE = "42P01"
 _TRANSIENT = frozenset({"40P01", "40001"})
 
 
+def _commit_with_corrections(
+    candidates: list[Candidate],
+    corrections: list[Candidate],
+    rejections: list[Rejection],
+    origin: Origin,
+    terms: _Terms,
+) -> dict[int, Verdict]:
+    """Corrections follow what they may name, in batches of their own."""
+    others = [candidate for candidate in candidates if candidate.draft.type not in CORRECTING_TYPES]
+    verdicts = _commit(others, rejections, origin, terms)
+    for ready in rounds_of(corrections):
+        verdicts |= _commit(ready, [], origin, terms, _store_corrections)
+    return verdicts
+
+
 def _commit(
-    candidates: list[Candidate], rejections: list[Rejection], origin: Origin, terms: _Terms
+    candidates: list[Candidate],
+    rejections: list[Rejection],
+    origin: Origin,
+    terms: _Terms,
+    store: "_Store | None" = None,
 ) -> dict[int, Verdict]:
     """Commit; returns the verdicts by position, but for the candidates that were accepted."""
-    store: _Store = _store_new
+    store = store or _store_new
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return store(candidates, rejections, origin, terms)
         except DatabaseError as error:
             state = _sqlstate(error)
             if _is_unstorable(state) and candidates:
-                return _commit_apart(candidates, rejections, origin, terms, error)
+                return _commit_apart(candidates, rejections, origin, terms, error, store)
             if attempt == ATTEMPTS:
                 raise
             if _is_duplicate(state, error):
-                store = _store_unless_known
+                store = _store_unless_known if store is _store_new else store
             elif state == _UNDEFINED_TABLE:
                 ensure_partitions([origin.receipt_month])
             elif state not in _TRANSIENT:
@@ -234,6 +259,24 @@ def _store_unless_known(
             known |= _look_up(cursor, beaten, terms, with_current_month=True)
         _, verdicts, conflicts = _part_known(candidates, known)
         return verdicts | _keep(cursor, rejections + conflicts, origin)
+
+
+def _store_corrections(
+    candidates: list[Candidate], rejections: list[Rejection], origin: Origin, terms: _Terms
+) -> dict[int, Verdict]:
+    """The path for corrections: an event that is corrected already, at this moment even, is not corrected again."""
+    with transaction.atomic(durable=True), connection.cursor() as cursor:
+        by_identity = sorted(candidates, key=attrgetter("identity"))
+        known = _look_up(cursor, by_identity, terms, with_current_month=True)
+        fresh, verdicts, conflicts = _part_known(by_identity, known)
+        effects, refused = find_effects(cursor, fresh, window=terms.window, rules=terms.rules)
+        effective = sorted([effect.candidate for effect in effects], key=attrgetter("identity"))
+        if effective:
+            batch_ids = insert_batches(cursor, effective, origin)
+            copy_events(cursor, effective, batch_ids, origin.receipt_month)
+            insert_effects(cursor, effects, batch_ids, origin)
+        refusals = [_rejection(candidate, refusal.reason, refusal.detail) for candidate, refusal in refused]
+        return verdicts | _keep(cursor, rejections + conflicts + refusals, origin)
 
 
 _Store = Callable[[list[Candidate], list[Rejection], Origin, _Terms], dict[int, Verdict]]
@@ -286,7 +329,12 @@ def _keep(cursor: CursorWrapper, rejections: list[Rejection], origin: Origin) ->
 
 
 def _commit_apart(
-    candidates: list[Candidate], rejections: list[Rejection], origin: Origin, terms: _Terms, error: DatabaseError
+    candidates: list[Candidate],
+    rejections: list[Rejection],
+    origin: Origin,
+    terms: _Terms,
+    error: DatabaseError,
+    store: "_Store",
 ) -> dict[int, Verdict]:
     """PostgreSQL cannot store one of the events: halve until it is alone, so that the others are kept."""
     if len(candidates) == 1:
@@ -294,8 +342,8 @@ def _commit_apart(
         refused = _rejection(candidates[0], RejectionReason.INVALID_EVENT, detail)
         return _commit([], [*rejections, refused], origin, terms)
     middle = len(candidates) // 2
-    verdicts = _commit(candidates[:middle], rejections, origin, terms)
-    return verdicts | _commit(candidates[middle:], [], origin, terms)
+    verdicts = _commit(candidates[:middle], rejections, origin, terms, store)
+    return verdicts | _commit(candidates[middle:], [], origin, terms, store)
 
 
 def _sqlstate(error: DatabaseError) -> str:

@@ -31,6 +31,9 @@ FORMAT = 1
 NO_PREVIOUS = "0" * 64
 # A text that counts as a metered value.
 DECIMAL_TEXT = re.compile(r"-?[0-9]{1,60}(\.[0-9]{1,60})?([eE][+-]?[0-9]{1,3})?")
+# Events that take another one back (void), or let other data count in its place (amendment).
+CORRECTING_TYPES = ("kilotoken.void", "kilotoken.amendment")
+_Name = tuple[str, str]
 # More findings than this help nobody.
 MOST_FINDINGS = 100
 
@@ -210,6 +213,10 @@ class Quantities:
                 span = [_moment(one["start"]), _moment(one["end"]), Decimal(one["quantity"]), Decimal(0)]
                 self.readings.setdefault((one["meter"], one["model"]), []).append(span)
         self.unread: dict[tuple[str, str], Decimal] = {}
+        # Source and id of each correction -> those of the event it names, and what counts instead; None: nothing.
+        self.corrections: dict[_Name, tuple[_Name, Any]] = {}
+        self.named: set[_Name] = set()
+        self.originals: dict[_Name, dict[str, Any]] = {}
         self.findings = self._uncovered(manifest)
 
     def _uncovered(self, manifest: dict[str, Any]) -> list[str]:
@@ -224,15 +231,40 @@ class Quantities:
         return []
 
     def add(self, event: dict[str, Any]) -> None:
-        time = _moment(event["time"])
-        is_inside = any(start <= time < end for start, end in self.periods)
-        if not is_inside or _moment(event["received_at"]) > self.cutoff:
+        if _moment(event["received_at"]) > self.cutoff:
+            return
+        if event["type"] in CORRECTING_TYPES:
+            named = event["data"]["corrects"]
+            self.named.add((named["source"], named["id"]))
+            self.corrections[_name(event)] = (named["source"], named["id"]), event["data"].get("data")
+        self._add(event["type"], _moment(event["time"]), event["data"], 1)
+
+    def remember(self, event: dict[str, Any]) -> None:
+        """Of a second reading: keep the events that corrections name."""
+        if _name(event) in self.named:
+            self.originals[_name(event)] = event
+
+    def settle(self) -> None:
+        """Take back what was corrected and count what stands in its place, where the first of the chain counted."""
+        for named, instead in self.corrections.values():
+            first = named
+            while first in self.corrections:
+                first = self.corrections[first][0]
+            original = self.originals.get(first)
+            # Received before the export begins, it counts for none of the invoice's periods.
+            if original is not None:
+                back = self.corrections[named][1] if named in self.corrections else original["data"]
+                self._add(original["type"], _moment(original["time"]), back, -1)
+                self._add(original["type"], _moment(original["time"]), instead, 1)
+
+    def _add(self, event_type: str, time: datetime, data: Any, sign: int) -> None:
+        if data is None or not any(start <= time < end for start, end in self.periods):
             return
         for meter in self.meters:
-            if meter["event_type"] == event["type"] and _reads(meter, time):
-                value = _value_of(event["data"], meter)
+            if meter["event_type"] == event_type and _reads(meter, time):
+                value = _value_of(data, meter)
                 if value is not None:
-                    self._count(meter, _model_of(event["data"], meter), time, value)
+                    self._count(meter, _model_of(data, meter), time, sign * value)
 
     def _count(self, meter: dict[str, Any], model: str, time: datetime, value: Decimal) -> None:
         for span in self.readings.get((meter["key"], model), ()):
@@ -259,6 +291,10 @@ class Quantities:
                     f"{meter} {model or '(no model)'}: the events say {metered:f}, the invoice nothing."
                 )
         return self.findings
+
+
+def _name(event: dict[str, Any]) -> _Name:
+    return event["source"], event["id"]
 
 
 def _reads(meter: dict[str, Any], time: datetime) -> bool:
@@ -314,6 +350,11 @@ def verify(
             if quantities:
                 quantities.add(event)
             events += 1
+        if quantities and quantities.corrections:
+            lines.seek(0)
+            for number, line in enumerate(lines, start=1):
+                quantities.remember(_parse_line(line, number, events_path))
+            quantities.settle()
         findings += days.finish()
         findings += quantities.finish() if quantities else []
     checked = {"seals": len(manifest["seals"]), "days": days.checked, "events": events}

@@ -13,18 +13,23 @@ from django.db import connection, transaction
 
 from accounts.models import Organisation
 from metering import quarter_hours
-from metering.aggregation.statement import Sql, event_types, readings, rules_between
+from metering.aggregation.statement import Sql, event_types, readings, rules_between, with_corrections
 
 # Events and batches are joined by hashing: a table without statistics looks small and would be read once per batch.
 PLANNER = "SET LOCAL enable_nestloop = off; SET LOCAL jit = off; SET LOCAL work_mem = '64MB'"
 
 # What was folded of one organisation between two instants.
 FOLDED_EVENTS = """
-SELECT e.organisation_id, e.type, e.project_id, e.api_key_id, e.time, e.data
+SELECT e.organisation_id, e.type, e.project_id, e.api_key_id, e.time, e.data, 1 AS sign
 FROM event e JOIN ingest_batch b
   ON b.organisation_id = e.organisation_id AND b.id = e.batch_id AND b.receipt_month = e.receipt_month
 WHERE b.organisation_id = %s AND b.folded_at IS NOT NULL AND b.first_time < %s AND b.last_time >= %s
   AND e.time >= %s AND e.time < %s AND e.type = ANY(%s)"""
+
+FOLDED_CORRECTIONS = """
+c.organisation_id = %s AND c.time >= %s AND c.time < %s AND c.type = ANY(%s) AND EXISTS (
+    SELECT FROM ingest_batch b
+    WHERE b.organisation_id = c.organisation_id AND b.id = c.batch_id AND b.folded_at IS NOT NULL)"""
 
 # Everything that folded events or totals cover.
 EXTENT = """
@@ -96,8 +101,10 @@ def folded_events(organisation: Organisation, start: datetime, end: datetime) ->
     rules = rules_between(start, end)
     if not rules:
         return None
-    source = Sql(FOLDED_EVENTS, (organisation.pk, end, start, start, end, event_types(rules)))
-    return readings(source, rules)
+    types = event_types(rules)
+    events = Sql(FOLDED_EVENTS, (organisation.pk, end, start, start, end, types))
+    corrections = Sql(FOLDED_CORRECTIONS, (organisation.pk, start, end, types))
+    return readings(with_corrections(events, corrections), rules, is_signed=True)
 
 
 def _compare_intervals(

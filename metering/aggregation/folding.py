@@ -14,7 +14,15 @@ from django.db import connection, transaction
 from accounts.api_keys import touch_last_used
 from accounts.models import Organisation
 from metering.aggregation.locks import LOCK_SPACE, MAY_FOLD
-from metering.aggregation.statement import Rule, Sql, event_types, readings, rules_between
+from metering.aggregation.statement import (
+    CORRECTIONS,
+    Rule,
+    Sql,
+    event_types,
+    readings,
+    rules_between,
+    with_corrections,
+)
 from metering.partitions import partition_name
 
 # Bounds what one transaction locks; each distinct organisation among them takes an advisory lock.
@@ -37,8 +45,16 @@ WHERE folded_at IS NULL AND {may_fold} {only}
 ORDER BY id FOR UPDATE SKIP LOCKED"""
 
 SOURCE = """
-SELECT organisation_id, type, project_id, api_key_id, time, data
+SELECT organisation_id, type, project_id, api_key_id, time, data{sign}
 FROM {partition} WHERE batch_id = ANY(%s) AND type = ANY(%s)"""
+
+# Which of the claimed batches hold corrections, and whether they correct what is not in the totals yet.
+CORRECTING = """
+SELECT c.batch_id, bool_or(b.folded_at IS NULL AND b.id <> ALL(%s)) FROM event_correction c
+LEFT JOIN ingest_batch b ON b.organisation_id = c.organisation_id AND b.id = c.original_batch_id
+WHERE c.batch_id = ANY(%s) GROUP BY c.batch_id"""
+
+CORRECTIONS_OF = "c.batch_id = ANY(%s) AND c.type = ANY(%s)"
 
 FOLD = """
 WITH {readings},
@@ -65,6 +81,18 @@ days AS (
     DO UPDATE SET value = kept.value + excluded.value, count = kept.count + excluded.count
 )
 SELECT api_key_id, max(last_time) FROM reading WHERE api_key_id IS NOT NULL GROUP BY api_key_id"""
+
+# What is taken back whole leaves no total behind, as if it had never been.
+REMOVE_INTERVALS = """
+WITH {readings}
+DELETE FROM usage_interval u USING keyed k
+WHERE u.organisation_id = k.organisation_id AND u.series_id = k.series_id AND u.starts_at = k.starts_at
+  AND u.count = 0 AND u.value = 0"""
+REMOVE_DAYS = """
+WITH {readings}
+DELETE FROM usage_day u USING keyed k JOIN accounts_organisation o ON o.id = k.organisation_id
+WHERE u.organisation_id = k.organisation_id AND u.series_id = k.series_id
+  AND u.day = (k.starts_at AT TIME ZONE o.days_zone)::date AND u.count = 0 AND u.value = 0"""
 
 MARK_FOLDED = "UPDATE ingest_batch SET folded_at = %s WHERE id = ANY(%s)"
 
@@ -107,7 +135,8 @@ def fold_pending(*, now: datetime, limit_events: int = 50_000, organisation: Org
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(PLANNER)
         claimed = _claim(cursor, limit_events, organisation)
-        last_used = _fold(cursor, claimed) if claimed else []
+        claimed, correcting = _part_corrections(cursor, claimed)
+        last_used = _fold(cursor, claimed, correcting) if claimed else []
         cursor.execute(MARK_FOLDED, [now, [batch.id for batch in claimed]])
     if last_used:
         touch_last_used(dict(last_used))
@@ -141,20 +170,51 @@ def _claim(cursor: Any, limit_events: int, organisation: Organisation | None) ->
     return claimed
 
 
-def _fold(cursor: Any, claimed: Sequence[_Claimed]) -> list[tuple[int, datetime]]:
+def _part_corrections(cursor: Any, claimed: list[_Claimed]) -> tuple[list[_Claimed], list[int]]:
+    """The batches that may be folded now, and the ids of those among them that hold corrections.
+
+    A correction waits for what it corrects, which another worker may hold: no total ever falls below what was used.
+    """
+    ids = [batch.id for batch in claimed]
+    cursor.execute(CORRECTING, [ids, ids])
+    waits = dict(cursor.fetchall())
+    if not waits:
+        return claimed, []
+    # What is left out may itself be what another correction waits for.
+    ready = [batch for batch in claimed if not waits.get(batch.id)]
+    if len(ready) < len(claimed):
+        return _part_corrections(cursor, ready)
+    return ready, list(waits)
+
+
+def _fold(cursor: Any, claimed: Sequence[_Claimed], correcting: list[int]) -> list[tuple[int, datetime]]:
     """Add the events of claimed batches to the totals; returns when each API key among them was last used."""
     rules = rules_between(min(batch.first_time for batch in claimed), max(batch.last_time for batch in claimed))
     if not rules:
         return []
     keyed = readings(_events_of(claimed, rules), rules)
+    corrections = None
+    if correcting:
+        condition = Sql(CORRECTIONS_OF, (correcting, event_types(rules)))
+        corrections = Sql(CORRECTIONS.format(condition=condition.text), condition.params)
+        source = with_corrections(_events_of(claimed, rules, sign=", 1 AS sign"), condition)
+        keyed = readings(source, rules, is_signed=True)
     cursor.execute(FOLD.format(readings=keyed.text), keyed.params)
-    return list(cursor.fetchall())
+    last_used = list(cursor.fetchall())
+    if corrections:
+        _remove_empty(cursor, readings(corrections, rules, is_signed=True))
+    return last_used
 
 
-def _events_of(claimed: Sequence[_Claimed], rules: Sequence[Rule]) -> Sql:
+def _remove_empty(cursor: Any, keyed: Sql) -> None:
+    for statement in (REMOVE_INTERVALS, REMOVE_DAYS):
+        cursor.execute(statement.format(readings=keyed.text), keyed.params)
+
+
+def _events_of(claimed: Sequence[_Claimed], rules: Sequence[Rule], *, sign: str = "") -> Sql:
     batches: dict[date, list[int]] = {}
     for batch in claimed:
         batches.setdefault(batch.receipt_month, []).append(batch.id)
     types = event_types(rules)
-    parts = [SOURCE.format(partition=connection.ops.quote_name(partition_name(month))) for month in batches]
+    parts = [SOURCE.format(sign=sign, partition=connection.ops.quote_name(partition_name(month))) for month in batches]
     return Sql(" UNION ALL ".join(parts), tuple(value for ids in batches.values() for value in (ids, types)))

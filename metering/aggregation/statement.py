@@ -24,9 +24,9 @@ SERIES_ID = (
 READINGS = """
 reading AS MATERIALIZED (
     SELECT organisation_id, type, project_id, api_key_id, starts_at{dimension_names},
-           count(*) AS n, max(time) AS last_time{sums}
+           {count} AS n, max(time) AS last_time{sums}
     FROM (
-        SELECT organisation_id, type, project_id, api_key_id, time,
+        SELECT organisation_id, type, project_id, api_key_id, time{sign},
                date_bin('15 minutes', time, '2000-01-01 00:00+00') AS starts_at{dimensions}{values}
         FROM ({source}) AS e
         OFFSET 0  -- a fence: each value is extracted once, not once per use
@@ -38,9 +38,27 @@ keyed AS MATERIALIZED (
            r.starts_at, sum(m.value) AS value, sum(m.count)::bigint AS count
     FROM reading r
     CROSS JOIN LATERAL (VALUES {meters}) AS m (meter_id, event_type, value, count, model, labels)
-    WHERE m.event_type = r.type AND m.count > 0
-    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+    WHERE m.event_type = r.type AND {is_fed}
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8{net}
 )"""
+
+# With corrections among them, readings are differences: less of one thing and more of another. What comes to nothing
+# at all is left out.
+PLAIN = {"sign": "", "count": "count(*)", "is_fed": "m.count > 0", "net": ""}
+SIGNED = {
+    "sign": ", sign",
+    "count": "sum(sign)",
+    "is_fed": "m.value IS NOT NULL",
+    "net": "\n    HAVING sum(m.count) <> 0 OR sum(m.value) <> 0",
+}
+PLAIN_SUM = ", sum(v{i}) AS s{i}, count(v{i}) AS n{i}"
+SIGNED_SUM = ", sum(sign * v{i}) AS s{i}, sum(sign) FILTER (WHERE v{i} IS NOT NULL) AS n{i}"
+
+# What corrections take back and count instead, as events with a sign; `c` is the correction.
+CORRECTIONS = """
+SELECT c.organisation_id, c.type, c.project_id, c.api_key_id, c.time, part.data, part.sign
+FROM event_correction c CROSS JOIN LATERAL (VALUES (c.taken_back, -1), (c.counted_instead, 1)) AS part (data, sign)
+WHERE part.data IS NOT NULL AND {condition}"""
 
 VALUE = """
 CASE jsonb_typeof(data -> %s::text)
@@ -91,13 +109,19 @@ def rules_between(first: datetime, last: datetime) -> tuple[Rule, ...]:
     )
 
 
+def with_corrections(events: Sql, condition: Sql) -> Sql:
+    """A signed source: a query for events that ends in `1 AS sign`, and the corrections `c` of a condition."""
+    text = f"{events.text} UNION ALL {CORRECTIONS.format(condition=condition.text)}"
+    return Sql(text, events.params + condition.params)
+
+
 def event_types(rules: Iterable[Rule]) -> list[str]:
     return sorted({rule.event_type for rule in rules})
 
 
-def readings(source: Sql, rules: Sequence[Rule]) -> Sql:
+def readings(source: Sql, rules: Sequence[Rule], *, is_signed: bool = False) -> Sql:
     """Two common table expressions, `reading` and `keyed`, over a query that yields organisation_id, type, project_id,
-    api_key_id, time and data. There must be at least one rule.
+    api_key_id, time, data and, `is_signed`, a sign of 1 or -1. There must be at least one rule.
     """
     columns = {column: f"{number}" for number, column in enumerate(dict.fromkeys(rule.column for rule in rules))}
     names = dict.fromkeys(name for rule in rules for name in ("model", *rule.dimensions))
@@ -105,12 +129,14 @@ def readings(source: Sql, rules: Sequence[Rule]) -> Sql:
     extracted = _join([_dimension(name, alias) for name, alias in dimensions.items()])
     values = _join([_value(column, alias) for column, alias in columns.items() if column != COUNT])
     meters = [_meter(rule, columns[rule.column], dimensions) for rule in rules]
+    form, sums = (SIGNED, SIGNED_SUM) if is_signed else (PLAIN, PLAIN_SUM)
     text = READINGS.format(
+        **form,
         series_id=SERIES_ID,
         dimension_names="".join(f", {alias}" for alias in dimensions.values()),
         dimensions=extracted.text,
         values=values.text,
-        sums="".join(f", sum(v{i}) AS s{i}, count(v{i}) AS n{i}" for column, i in columns.items() if column != COUNT),
+        sums="".join(sums.format(i=i) for column, i in columns.items() if column != COUNT),
         source=source.text,
         meters=", ".join(meter.text for meter in meters),
     )

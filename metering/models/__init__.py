@@ -1,3 +1,4 @@
+from metering.models.corrections import Correction
 from metering.models.events import Event, IngestBatch, RejectedEvent
 from metering.models.meters import Aggregation, Meter
 from metering.models.seals import Seal, SealTile
@@ -6,6 +7,7 @@ from metering.models.usage import Series, UsageDay, UsageInterval
 
 __all__ = [
     "Aggregation",
+    "Correction",
     "Event",
     "IngestBatch",
     "Meter",

@@ -94,6 +94,9 @@ class RejectionReason(models.TextChoices):
     IN_FUTURE = "in_future", "Further in the future than clocks may differ"
     CONFLICT = "conflict", "Same source and id as an accepted event, with another body"
     TOO_LARGE = "too_large", "Larger than an event may be"
+    INVALID_CORRECTION = "invalid_correction", "Not a correction that can be carried out"
+    UNKNOWN_ORIGINAL = "unknown_original", "Corrects an event that is not known"
+    ALREADY_CORRECTED = "already_corrected", "Corrects an event that is corrected already"
 
 
 class RejectedEvent(models.Model):
@@ -124,6 +127,10 @@ class RejectedEvent(models.Model):
     first_seen_at = models.DateTimeField(default=timezone.now)
     last_seen_at = models.DateTimeField(default=timezone.now)
     state = models.CharField(max_length=16, choices=State, default=State.OPEN)
+    # When it was replayed or dismissed; null: it is open.
+    settled_at = models.DateTimeField(null=True)
+    # The verdict on the replay, or why it was dismissed; of an open one, what the last replay said.
+    settlement = models.TextField(blank=True, default="", db_default="")
 
     class Meta:
         db_table = "rejected_event"

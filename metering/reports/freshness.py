@@ -18,8 +18,10 @@ LIVE_MINUTES = 5
 LIVE_EVENTS = 20_000
 
 EVENTS_BETWEEN = """
-SELECT count(*) FROM event
-WHERE organisation_id = %s AND batch_id = ANY(%s) AND receipt_month = ANY(%s) AND time >= %s AND time < %s"""
+SELECT (SELECT count(*) FROM event
+        WHERE organisation_id = %s AND batch_id = ANY(%s) AND receipt_month = ANY(%s) AND time >= %s AND time < %s)
+     + (SELECT count(*) FROM event_correction
+        WHERE organisation_id = %s AND batch_id = ANY(%s) AND time >= %s AND time < %s)"""
 
 TOKENS_OF_EVENTS = """
 SELECT coalesce(sum(CASE WHEN data ->> field ~ %s THEN (data ->> field)::numeric END), 0)
@@ -49,13 +51,14 @@ class LiveRate:
 
 
 def pending_events(organisation: Organisation, *, start: datetime, end: datetime) -> int:
-    """How many accepted events of [start, end) are not in the totals yet."""
+    """How many accepted events of [start, end), and corrections of such, are not in the totals yet."""
     pending = IngestBatch.objects.pending().filter(organisation=organisation, first_time__lt=end, last_time__gte=start)
     batches = list(pending.values_list("pk", "receipt_month"))
     if not batches:
         return 0
     with connection.cursor() as cursor:
-        cursor.execute(EVENTS_BETWEEN, [organisation.pk, *_places(batches), start, end])
+        places = _places(batches)
+        cursor.execute(EVENTS_BETWEEN, [organisation.pk, *places, start, end, organisation.pk, places[0], start, end])
         return int(cursor.fetchone()[0])
 
 

@@ -4,9 +4,11 @@ from decimal import Decimal
 
 import pytest
 
-from billing.invoicing import close_period, running_bill
+from billing.bill_checks import check_invoice
+from billing.invoicing import UnfoldedEvents, close_period, running_bill
 from billing.models import Subscription
 from tests.billing.billing_builders import at, payg, price, subscribed, use
+from tests.metering.usage_world import correction, event, fold_all, send
 
 SEPTEMBER = at(2026, 9)
 AFTER = [at(2026, 10, 1, 2), at(2026, 11, 1, 2), at(2026, 12, 1, 2)]
@@ -122,3 +124,61 @@ def test_running_bill_shows_adjustments_before_they_are_invoiced(globex, subscri
     assert [(line.key, line.amount_exact) for line in bill.lines] == [
         (line.key, line.amount_exact) for line in invoice.lines.all()
     ]
+
+
+def used(organisation, when, name, **units):
+    send(event(organisation.public_id, when, event_id=name, model="gpt-4o", **units), now=when)
+    fold_all(when)
+
+
+def corrected(organisation, when, of, data=None):
+    send(correction(organisation.public_id, of, when, data=data), now=when, backfill=False)
+    fold_all(when)
+
+
+def test_usage_voided_after_closing_is_credited_on_the_next_invoice(globex, subscription):
+    used(globex, at(2026, 9, 3), "stays", input_tokens=1_000_000)
+    used(globex, at(2026, 9, 20), "goes", input_tokens=250_000)
+    first = close_period(subscription, now=AFTER[0])
+    corrected(globex, at(2026, 10, 5), "goes")
+
+    waiting = running_bill(subscription, at(2026, 10, 20))
+    second = close_period(subscription, now=AFTER[1])
+
+    (line,) = adjustments(second)
+    assert (line.quantity, line.amount_exact) == (-250_000, Decimal("-0.5"))
+    assert line.description.startswith(f"Corrected usage in the period of invoice {first.number}")
+    assert (line.period_start, line.period_end) == (SEPTEMBER, at(2026, 10))
+    assert "difference: -$0.50" in line.explanation
+    assert waiting.total_exact == Decimal("-0.5")
+    assert check_invoice(first) == check_invoice(second) == []
+    assert adjustments(close_period(subscription, now=AFTER[2])) == []
+
+
+def test_all_usage_of_a_closed_period_can_be_voided(globex, subscription):
+    used(globex, at(2026, 9, 20), "goes", input_tokens=250_000)
+    close_period(subscription, now=AFTER[0])
+    corrected(globex, at(2026, 10, 5), "goes")
+
+    (line,) = adjustments(close_period(subscription, now=AFTER[1]))
+
+    assert (line.quantity, line.amount_exact) == (-250_000, Decimal("-0.5"))
+    assert line.explanation.startswith("Nothing by now")
+
+
+def test_usage_amended_after_closing_is_charged_by_its_difference(globex, subscription):
+    used(globex, at(2026, 9, 20), "counted-short", input_tokens=250_000)
+    close_period(subscription, now=AFTER[0])
+    corrected(globex, at(2026, 10, 5), "counted-short", {"model": "gpt-4o", "input_tokens": 400_000})
+
+    (line,) = adjustments(close_period(subscription, now=AFTER[1]))
+
+    assert (line.quantity, line.amount_exact) == (150_000, Decimal("0.3"))
+
+
+def test_a_correction_that_is_not_in_the_totals_yet_holds_up_the_closing(globex, subscription):
+    used(globex, at(2026, 9, 20), "goes", input_tokens=250_000)
+    send(correction(globex.public_id, "goes", at(2026, 10, 1)), now=at(2026, 10, 1))
+
+    with pytest.raises(UnfoldedEvents):
+        close_period(subscription, now=AFTER[0])

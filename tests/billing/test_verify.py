@@ -14,7 +14,7 @@ from metering.sealing import seal_days
 from tests import factories
 from tests.billing.billing_builders import at, payg, price, subscribed, use
 from tests.metering.sealed_world import unguarded
-from tests.metering.usage_world import event, fold_all, send
+from tests.metering.usage_world import correction, event, fold_all, send
 
 pytestmark = pytest.mark.django_db
 NOW = at(2026, 11, 3, 12)
@@ -198,3 +198,46 @@ def test_an_export_that_is_too_short_for_the_invoice_says_so(folder):
     export(folder, "--from", "2026-10-10")
     [finding] = run_verifier(folder, code=1)["findings"]
     assert finding.startswith("The export begins with 2026-10-10; this invoice needs the events from 2026-09-30 on.")
+
+
+def test_corrections_are_part_of_what_the_events_say(globex, api, tmp_path, said):
+    """Voids and amendments on the day itself and later; one after the cutoff is the next invoice's."""
+    price("input_tokens", "0.15")
+    subscription = subscribed(globex, payg(), anchor=at(2026, 10))
+
+    def receive(now, *drafts):
+        send(*drafts, now=now)
+        fold_all(now)
+
+    def called(name, when, tokens):
+        return event(globex.public_id, when, event_id=name, model="gpt-4o", input_tokens=tokens)
+
+    def changed(of, when, name, tokens=None):
+        instead = None if tokens is None else {"model": "gpt-4o-mini", "input_tokens": tokens}
+        return correction(globex.public_id, of, when, event_id=name, data=instead)
+
+    first, third = at(2026, 10, 3, 7), at(2026, 10, 5, 7)
+    receive(first, *[called(f"call-{n}", first, 100) for n in range(6)])
+    receive(first, changed("call-0", first, "void-0"), changed("call-1", first, "amend-1", 30))
+    receive(third, changed("call-2", third, "void-2"), changed("amend-1", third, "amend-again", 7))
+    receive(third, called("call-9", third, 1), changed("call-3", third, "amend-3", 50))
+    receive(third, changed("amend-3", third, "void-3"))
+    closed = close_period(subscription, now=at(2026, 11, 2, 6))
+    receive(at(2026, 11, 2, 7), changed("call-4", at(2026, 11, 2, 7), "void-4"))
+    seal_days(now=NOW)
+
+    readings = {(one["meter"], one["model"]): one["quantity"] for one in closed.evidence["periods"][0]["readings"]}
+    assert readings["input_tokens", "gpt-4o"] == "201"
+    assert readings["input_tokens", "gpt-4o-mini"] == "7"
+    verify()
+    assert said()["differences"] == 0
+    export(tmp_path)
+    with time_machine.travel(NOW, tick=False):
+        answer = api(factories.access_token(globex).secret).get(f"/v1/invoices/{closed.number}")
+    (tmp_path / "invoice.json").write_bytes(answer.content)
+    assert run_verifier(tmp_path)["findings"] == []
+    tampered = json.loads(answer.content)
+    next(one for one in tampered["evidence"]["periods"][0]["readings"] if one["quantity"] == "201")["quantity"] = "301"
+    (tmp_path / "invoice.json").write_text(json.dumps(tampered))
+    [finding] = run_verifier(tmp_path, code=1)["findings"]
+    assert "the invoice rests on 301, the events say 201." in finding

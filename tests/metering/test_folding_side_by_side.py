@@ -225,7 +225,7 @@ class Totals(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         with connection.cursor() as cursor:
-            cursor.execute("TRUNCATE event, ingest_batch, series, usage_interval, usage_day")
+            cursor.execute("TRUNCATE event, event_correction, ingest_batch, series, usage_interval, usage_day")
         self.events = {}
         self.sent = []
         self.number = 0

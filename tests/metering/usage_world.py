@@ -26,6 +26,18 @@ def event(
     return make_draft(event_id=event_id, source="gateway", type=type, subject=subject, time=time, data=data)
 
 
+def correction(subject: str, of: str, time: datetime, *, event_id: str | None = None, data: Any = None) -> Draft:
+    """A void of the gateway's event of this id, or, with data, an amendment."""
+    return make_draft(
+        event_id=event_id or f"event-{next(_ids)}",
+        source="gateway",
+        type="kilotoken.void" if data is None else "kilotoken.amendment",
+        subject=subject,
+        time=time,
+        data={"corrects": {"source": "gateway", "id": of}} | ({} if data is None else {"data": data}),
+    )
+
+
 def send(*events: Draft, now: datetime, backfill: bool = True) -> list[Verdict]:
     """One batch, accepted whole."""
     verdicts = accept(list(events), format="test", service_token_id=None, now=now, backfill=backfill)
