@@ -168,9 +168,9 @@ def _find_originals(cursor: CursorWrapper, corrections: Sequence[Candidate]) -> 
 
 
 def _original(row: Any) -> Original:
-    facts, (source, event_id) = row[1:-2], row[-2:]
-    named = None if source is None else (source, event_id)
-    return Original(*facts, named)
+    *facts, source, event_id = row[1:]
+    facts.append(None if source is None else (source, event_id))
+    return Original(*facts)
 
 
 def _effect(candidate: Candidate, original: Original | None, window: Window, rules: dict[str, Rules]) -> Effect:

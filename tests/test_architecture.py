@@ -29,6 +29,7 @@ FOREIGN_VIEWS = ("allauth.", "django.contrib.", "unfold.", "drf_spectacular.", "
 # Models that belong to an organisation in another way than OrganisationOwned, and why.
 ORGANISATION_IN_ANOTHER_WAY = {
     "accounts.AuditEntry": "acts of operators concern no organisation",
+    "metering.Correction": "leads the primary key of a distributed table that knows no foreign keys",
     "metering.Event": "leads the primary key of a partitioned table that knows no foreign keys",
     "metering.IngestBatch": "a batch of several organisations has none",
     "metering.RejectedEvent": "whoever sent it may be unknown",
