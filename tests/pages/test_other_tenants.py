@@ -14,9 +14,12 @@ WITH_THINGS = [route for route in ROUTES if len(route.parts) > 1]
 API_THINGS = [route for route in routes_of_the_api() if route.parts & {"public_id", "number"}]
 # Lists and figures of the caller's organisation; another may not even be named.
 API_LISTS = [
-    route for route in routes_of_the_api() if route.name in {"api-keys", "usage-figures", "v1_bill", "v1_invoices"}
+    route
+    for route in routes_of_the_api()
+    if route.name in {"api-keys", "usage-figures", "v1_bill", "v1_invoices", "seals"}
 ]
 INTAKE = {"events", "litellm", "otlp-traces", "openmeter-events"}
+PROOFS = [route for route in routes_of_the_api() if route.name == "proofs"]
 # A filter by subject, tried by itself; and the same document for everybody.
 OTHERS = {"openmeter-meter-query", "openapi"}
 
@@ -31,7 +34,7 @@ def gus_token(globex) -> str:
 
 
 def test_every_endpoint_of_the_api_is_swept():
-    swept = {route.name for route in [*API_THINGS, *API_LISTS]} | INTAKE | OTHERS
+    swept = {route.name for route in [*API_THINGS, *API_LISTS, *PROOFS]} | INTAKE | OTHERS
     assert {route.name for route in routes_of_the_api()} == swept
 
 
@@ -84,7 +87,7 @@ def test_things_of_acme_do_not_exist_for_the_token_of_another(world, api, gus_to
 
 
 def test_lists_of_another_organisation_cannot_be_asked_for(world, acme, api, gus_token):
-    for route in API_LISTS:
+    for route in [*API_LISTS, *PROOFS]:
         address = route.address(world)
         for name in ("acme", acme.public_id):
             assert api(gus_token).get(f"{address}?organisation={name}").status_code == 404, route.name

@@ -10,7 +10,7 @@ from tests.pages.portal_world import World, build_world
 
 # Not one: a bill also looks at the closed periods of the late window, which are two here and never all.
 SHORT, LONG = 3, 25
-# Queries of a page at most. Session, user and membership are three of them; no page without a bill needs over twenty.
+# Queries of a page at most, of which session, user and membership are three. Bills and choices of plans take more.
 FEW = 20
 MOST = {"billing:overview": 49, "billing:bill": 32, "billing:plan_change": 22}
 
