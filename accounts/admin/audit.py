@@ -3,7 +3,7 @@
 from django.contrib import admin
 from unfold.decorators import display
 
-from accounts.admin.base import ReadOnlyAdmin
+from accounts.admin_rows import ReadOnlyAdmin
 from accounts.models import AuditEntry
 
 

@@ -9,7 +9,8 @@ from django.utils import timezone
 from unfold.decorators import action, display
 
 from accounts import api_keys
-from accounts.admin.base import ReadOnlyAdmin, ReadOnlyInline, ask_first
+from accounts.admin.asking import ask_first
+from accounts.admin_rows import ReadOnlyAdmin, ReadOnlyInline
 from accounts.models import ApiKey, ApiKeySecret, User
 
 

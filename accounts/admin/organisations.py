@@ -14,7 +14,8 @@ from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from accounts import organisations
-from accounts.admin.base import ReadOnlyAdmin, ReadOnlyInline, ask_first
+from accounts.admin.asking import ask_first
+from accounts.admin_rows import ReadOnlyAdmin, ReadOnlyInline
 from accounts.errors import DomainError
 from accounts.forms import zone_choices
 from accounts.models import ApiKey, Invitation, Membership, Organisation, Project, User

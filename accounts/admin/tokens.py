@@ -18,7 +18,8 @@ from unfold.widgets import (
 )
 
 from accounts import tokens
-from accounts.admin.base import ReadOnlyAdmin, ask_first
+from accounts.admin.asking import ask_first
+from accounts.admin_rows import ReadOnlyAdmin
 from accounts.forms import EXPIRIES, expiry_of
 from accounts.models import AccessToken, ServiceToken, User
 from accounts.models.tokens import SERVICE_SCOPES, Token

@@ -13,7 +13,7 @@ from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from accounts import audit
-from accounts.admin.base import ReadOnlyInline
+from accounts.admin_rows import ReadOnlyInline
 from accounts.models import Membership, User
 from accounts.users import confirm_email
 

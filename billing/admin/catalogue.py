@@ -13,9 +13,9 @@ from django.utils import timezone
 from unfold.admin import ModelAdmin, StackedInline
 from unfold.decorators import action, display
 
+from accounts.admin_rows import ReadOnlyInline, operator_of
 from accounts.errors import DomainError
 from billing import catalogue
-from billing.admin.base import ReadOnlyInline, operator_of
 from billing.component_values import component_value
 from billing.models import Plan, PlanVersion, PriceComponent
 

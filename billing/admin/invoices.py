@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from unfold.decorators import display
 
-from billing.admin.base import ReadOnlyAdmin, ReadOnlyInline
+from accounts.admin_rows import ReadOnlyAdmin, ReadOnlyInline
 from billing.models import BillingDetails, Invoice, InvoiceEmail, InvoiceLine, StripeInvoice
 from billing.money import format_exact, format_money
 

@@ -9,8 +9,8 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
+from accounts.admin_rows import operator_of
 from accounts.errors import DomainError
-from billing.admin.base import operator_of
 from billing.models import Price
 from billing.money import CURRENCIES, format_unit_price
 from billing.price_book import add_price, require_possible

@@ -5,10 +5,10 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.decorators import display
 
+from accounts.admin_rows import ReadOnlyAdmin, operator_of
 from accounts.audit import record
 from accounts.enqueue import enqueue_on_commit
 from billing import tasks
-from billing.admin.base import ReadOnlyAdmin, operator_of
 from billing.models import StripeCustomer, StripeEvent, StripeInvoice
 from billing.models.stripe_mirror import PushState
 

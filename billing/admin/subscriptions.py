@@ -16,10 +16,10 @@ from django.utils.html import format_html
 from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 
+from accounts.admin_rows import ReadOnlyInline, operator_of
 from accounts.enqueue import enqueue_on_commit
 from accounts.errors import DomainError
 from billing import invoicing, schedules, tasks
-from billing.admin.base import ReadOnlyInline, operator_of
 from billing.bill_sections import Section, sections_of
 from billing.bills import Bill
 from billing.models import Invoice, PlanVersion, Subscription, SubscriptionPhase

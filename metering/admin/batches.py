@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from unfold.decorators import display
 
-from metering.admin.base import ReadOnlyAdmin
+from accounts.admin_rows import ReadOnlyAdmin
 from metering.aggregation import lag
 from metering.models import IngestBatch
 

@@ -10,8 +10,8 @@ from django.utils import timezone
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
+from accounts.admin_rows import operator_of
 from metering import quarter_hours
-from metering.admin.base import operator_of
 from metering.defining import archive_meter, define_meter, preview_meter
 from metering.models import Aggregation, Meter
 from metering.models.meters import FOLDABLE

@@ -4,7 +4,7 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from metering.admin.base import ReadOnlyAdmin, operator_of
+from accounts.admin_rows import ReadOnlyAdmin, operator_of
 from metering.defining import dismiss_rejections
 from metering.models import RejectedEvent
 

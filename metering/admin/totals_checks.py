@@ -3,7 +3,7 @@
 from django.contrib import admin
 from unfold.decorators import display
 
-from metering.admin.base import ReadOnlyAdmin
+from accounts.admin_rows import ReadOnlyAdmin
 from metering.models import TotalsCheck
 
 

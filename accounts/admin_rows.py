@@ -1,4 +1,4 @@
-"""What billing's admin pages share: rows that are only looked at, and who may act on them."""
+"""Rows that operators look at and act on, but never edit: the base of most admin pages, in every app."""
 
 from typing import Any
 
@@ -30,6 +30,7 @@ class ReadOnlyInline(TabularInline):
     extra = 0
     can_delete = False
     tab = True
+    per_page = 20
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
