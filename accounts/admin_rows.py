@@ -30,7 +30,6 @@ class ReadOnlyInline(TabularInline):
     extra = 0
     can_delete = False
     tab = True
-    per_page = 20
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
@@ -40,6 +39,12 @@ class ReadOnlyInline(TabularInline):
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
+
+
+class PagedInline(ReadOnlyInline):
+    """For rows that grow without end."""
+
+    per_page = 20
 
 
 def operator_of(request: HttpRequest) -> User:

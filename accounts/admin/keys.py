@@ -10,11 +10,11 @@ from unfold.decorators import action, display
 
 from accounts import api_keys
 from accounts.admin.asking import ask_first
-from accounts.admin_rows import ReadOnlyAdmin, ReadOnlyInline
+from accounts.admin_rows import PagedInline, ReadOnlyAdmin
 from accounts.models import ApiKey, ApiKeySecret, User
 
 
-class Secrets(ReadOnlyInline):
+class Secrets(PagedInline):
     """What may be known of a key's secrets."""
 
     model = ApiKeySecret

@@ -15,7 +15,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from accounts import organisations
 from accounts.admin.asking import ask_first
-from accounts.admin_rows import ReadOnlyAdmin, ReadOnlyInline
+from accounts.admin_rows import PagedInline, ReadOnlyAdmin
 from accounts.errors import DomainError
 from accounts.forms import zone_choices
 from accounts.models import ApiKey, Invitation, Membership, Organisation, Project, User
@@ -36,7 +36,7 @@ class NewOrganisationForm(OrganisationAdminForm):
     owner = forms.ModelChoiceField(User.objects.filter(is_active=True), widget=UnfoldAdminSelectWidget)
 
 
-class Members(ReadOnlyInline):
+class Members(PagedInline):
     """Roles may be changed here; the last owner stays one."""
 
     model = Membership
@@ -47,12 +47,12 @@ class Members(ReadOnlyInline):
         return request.user.has_perm("accounts.change_membership")
 
 
-class Projects(ReadOnlyInline):
+class Projects(PagedInline):
     model = Project
     fields = readonly_fields = ("public_id", "name", "is_default", "created_at", "archived_at")
 
 
-class Keys(ReadOnlyInline):
+class Keys(PagedInline):
     model = ApiKey
     fields = readonly_fields = ("public_id", "name", "project", "expires_at", "revoked_at", "last_used_at")
     show_change_link = True

@@ -13,7 +13,7 @@ from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from accounts import audit
-from accounts.admin_rows import ReadOnlyInline
+from accounts.admin_rows import PagedInline
 from accounts.models import Membership, User
 from accounts.users import confirm_email
 
@@ -38,7 +38,7 @@ class ChangedUserForm(UserChangeForm):
         field_classes: dict[str, Any] = {}
 
 
-class MembershipsOfUser(ReadOnlyInline):
+class MembershipsOfUser(PagedInline):
     model = Membership
     fields = readonly_fields = ("organisation", "role", "created_at")
 

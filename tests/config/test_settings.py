@@ -19,8 +19,9 @@ DEPLOYMENT = {
     "EMAIL_HOST": "mail.example.com",
 }
 SHOW = (
-    "import json; from config import settings as s;"
-    "print(json.dumps({name: getattr(s, name) for name in dir(s) if name.isupper()}, default=str))"
+    "import json; from pathlib import Path; from config import settings as s;"
+    "shown = lambda thing: str(thing) if isinstance(thing, Path) else type(thing).__name__;"  # addresses resolve later
+    "print(json.dumps({name: getattr(s, name) for name in dir(s) if name.isupper()}, default=shown))"
 )
 
 
