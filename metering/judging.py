@@ -90,7 +90,7 @@ def _check_value(value: Any, rule: Rule) -> None:
         if isinstance(value, (str, int, Decimal)):
             return
         raise _invalid(rule, value, "must be a text or a number")
-    number = _number(value)
+    number = readable_number(value)
     if number is None:
         raise _invalid(rule, value, 'must be a finite number, or a text like "12.5" that holds one')
     if number.copy_abs() >= VALUE_LIMIT or number.as_tuple().exponent < -VALUE_DECIMALS:  # type: ignore[operator]
@@ -99,7 +99,8 @@ def _check_value(value: Any, rule: Rule) -> None:
         raise _invalid(rule, value, "must not be negative")
 
 
-def _number(value: Any) -> Decimal | None:
+def readable_number(value: Any) -> Decimal | None:
+    """The number that a metered value stands for; None: it is none that folding can read."""
     if isinstance(value, Decimal):
         return value if value.is_finite() else None
     if isinstance(value, bool):

@@ -6,6 +6,7 @@ can be distributed by organisation. `event` is partitioned by the month of recei
 
 from typing import Self
 
+from django.contrib.postgres.indexes import HashIndex
 from django.db import models
 from django.utils import timezone
 
@@ -135,7 +136,11 @@ class RejectedEvent(models.Model):
     class Meta:
         db_table = "rejected_event"
         ordering = ["-last_seen_at", "-pk"]
-        indexes = [models.Index(fields=["state", "reason", "-last_seen_at"], name="rejected_event_work_list")]
+        indexes = [
+            models.Index(fields=["state", "reason", "-last_seen_at"], name="rejected_event_work_list"),
+            # Ids may be longer than an entry of a B-tree.
+            HashIndex(fields=["event_id"], name="rejected_event_name"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.reason} {self.source} {self.event_id}"
