@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Q
 from django.http import Http404
 from django.utils import timezone
@@ -18,6 +19,7 @@ from rest_framework.request import Request
 
 from accounts import credentials
 from accounts.models import AccessToken, Organisation, Scope, ServiceToken
+from accounts.prepared import run_prepared
 from accounts.problems import Problem
 
 # `last_used_at` is no finer than this, so that a busy token costs one write a minute.
@@ -122,12 +124,23 @@ def _find_token(secret: str) -> ServiceToken | AccessToken | None:
     digest = credentials.digest_of(secret)
     token: ServiceToken | AccessToken | None = None
     if secret.startswith(credentials.SERVICE_TOKEN):
-        token = ServiceToken.objects.filter(digest=digest).first()
+        token = _find_service_token(digest)
     elif secret.startswith(credentials.ACCESS_TOKEN):
         token = AccessToken.objects.select_related("organisation").filter(digest=digest).first()
     if token is None or not credentials.same_digest(token.digest, digest):
         return None
     return token
+
+
+_SERVICE_TOKEN_FIELDS = [field.attname for field in ServiceToken._meta.concrete_fields]
+_COLUMNS = ", ".join(str(field.column) for field in ServiceToken._meta.concrete_fields)
+_FIND_SERVICE_TOKEN = f"SELECT {_COLUMNS} FROM {ServiceToken._meta.db_table} WHERE digest = %s"  # noqa: S608
+
+
+def _find_service_token(digest: str) -> ServiceToken | None:
+    """As the ORM would, for the price of one look-up: gateways send events one by one."""
+    row = run_prepared(_FIND_SERVICE_TOKEN, [digest]).fetchone()
+    return ServiceToken.from_db(DEFAULT_DB_ALIAS, _SERVICE_TOKEN_FIELDS, row) if row else None
 
 
 def _touch_last_used(token: ServiceToken | AccessToken, now: datetime) -> None:

@@ -89,11 +89,13 @@ class Environment:
             raise ImproperlyConfigured(f"{name} is not a PostgreSQL connection string: {error}") from error
         named = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
         database: dict[str, Any] = {django: str(parts.pop(libpq, "") or "") for libpq, django in named.items()}
+        # Statements that ask for it are prepared (accounts.prepared); Django's own never are.
+        prepare_threshold = 5
         pool = {"min_size": 1, "max_size": self.integer("DATABASE_POOL_SIZE", default=8, minimum=1), "timeout": 10}
         return {
             "ENGINE": "django.db.backends.postgresql",
             **database,
-            "OPTIONS": {**parts, "pool": pool},
+            "OPTIONS": {**parts, "pool": pool, "prepare_threshold": prepare_threshold},
             "TEST": {"NAME": f"test_{database['NAME']}"},
         }
 

@@ -7,6 +7,7 @@ the same transaction. Knows no wire format (see `metering.formats`) and folds no
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import attrgetter
@@ -27,6 +28,7 @@ from metering.event_store import (
     Origin,
     copy_events,
     find_known,
+    insert_alone,
     insert_batches,
     insert_unless_known,
     lock_month_turn,
@@ -183,7 +185,7 @@ def _part_repeats(
 # --- Committing -------------------------------------------------------------------------------------------------------
 
 # Batches from this size on are probed for a resend of the whole.
-PROBED_EVENTS = 100
+PROBED_EVENTS = 500
 _POSITION = attrgetter("position")
 _UNIQUE_VIOLATION = "23505"
 _UNDEFINED_TABLE = "42P01"
@@ -214,7 +216,8 @@ def _commit(
     store: "_Store | None" = None,
 ) -> dict[int, Verdict]:
     """Commit; returns the verdicts by position, but for the candidates that were accepted."""
-    store = store or _store_new
+    if store is None:
+        store = _store_alone if _may_stand_alone(candidates, rejections, terms) else _store_new
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return store(candidates, rejections, origin, terms)
@@ -225,12 +228,27 @@ def _commit(
             if attempt == ATTEMPTS:
                 raise
             if _is_duplicate(state, error):
-                store = _store_unless_known if store is _store_new else store
+                store = store if store is _store_corrections else _store_unless_known
             elif state == _UNDEFINED_TABLE:
                 ensure_partitions([origin.receipt_month])
             elif state not in _TRANSIENT:
                 raise
     raise AssertionError("The last attempt returns or raises.")
+
+
+def _may_stand_alone(candidates: list[Candidate], rejections: list[Rejection], terms: _Terms) -> bool:
+    return len(candidates) == 1 and not rejections and not terms.backfill and not near_month_turn(terms.now)
+
+
+def _store_alone(
+    candidates: list[Candidate], rejections: list[Rejection], origin: Origin, terms: _Terms
+) -> dict[int, Verdict]:
+    """The path of a single new event, in one statement and without a transaction around it."""
+    months = months_to_search(terms.now, terms.window.oldest, _tolerance())
+    with transaction.atomic(durable=True) if connection.in_atomic_block else nullcontext():
+        if insert_alone(candidates[0], origin, months):
+            return {}
+    return _store_unless_known(candidates, rejections, origin, terms)
 
 
 def _store_new(

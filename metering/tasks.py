@@ -16,15 +16,20 @@ logger = logging.getLogger(__name__)
 
 # Groups folded by one task; then it makes way for others and goes on in a new one.
 MOST_GROUPS = 20
+# A group smaller than this was all there was. What came in meanwhile waits for the next hint: under a steady stream a
+# task would otherwise fold crumbs without end, each for the price of a whole group.
+CRUMBS_EVENTS = 10_000
+CRUMBS_BATCHES = 200
 # Differences written down with the check; the number of all is kept anyway.
 MOST_DETAIL = 100
 
 
 @shared_task
 def fold_pending_batches() -> None:
-    """Add pending batches to the totals until there are none, or enough for one task."""
+    """Add pending batches to the totals until there are next to none, or enough for one task."""
     for _ in range(MOST_GROUPS):
-        if not aggregation.fold_pending(now=timezone.now()).batches:
+        folded = aggregation.fold_pending(now=timezone.now())
+        if folded.events < CRUMBS_EVENTS and folded.batches < CRUMBS_BATCHES:
             return
     enqueue_on_commit(fold_pending_batches)
 
