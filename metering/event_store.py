@@ -224,14 +224,15 @@ def _text(text: str) -> bytes:
 
 # --- The path for a single event -------------------------------------------------------------------------------------
 
-# Look-up, batch and event in one statement, which is its own transaction: one way to the server and back. It does not
-# begin after the deadline, so that it is over before the receipt month may change (see `near_month_turn`).
+# Look-up, batch and event in one statement, which is its own transaction: one way to the server and back. It waits for
+# a rival for a minute at most, so that it is over before the receipt month may change (see `near_month_turn`).
 _INSERT_ALONE = """
-WITH batch AS (
+WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', '60s', true)),
+batch AS (
     INSERT INTO ingest_batch (organisation_id, event_count, unmatched_count, first_time, last_time, receipt_month,
         received_at, format, service_token_id)
     SELECT %(organisation)s, 1, %(unmatched)s, %(time)s, %(time)s, %(month)s, %(received_at)s, %(format)s, %(token)s
-    WHERE clock_timestamp() < %(deadline)s AND NOT EXISTS (
+    FROM patience WHERE NOT EXISTS (
         SELECT FROM event
         WHERE organisation_id = %(organisation)s AND key = %(key)s AND receipt_month = ANY(%(months)s::date[]))
     RETURNING id
@@ -240,7 +241,6 @@ INSERT INTO {partition} ({columns})
 SELECT %(organisation)s, id, %(time)s, %(project)s, %(api_key)s, %(month)s, %(key)s, %(time_assumed)s,
     %(source)s, %(event_id)s, %(type)s, %(subject)s, %(data)s
 FROM batch"""
-_STATEMENT_TIME = timedelta(seconds=60)
 
 
 def insert_alone(candidate: Candidate, origin: Origin, months: Sequence[date]) -> bool:
@@ -257,7 +257,6 @@ def insert_alone(candidate: Candidate, origin: Origin, months: Sequence[date]) -
         "received_at": origin.received_at,
         "format": origin.format,
         "token": origin.service_token_id,
-        "deadline": origin.received_at + _STATEMENT_TIME,
         "key": UUID(bytes=candidate.key),
         "months": list(months),
         "project": candidate.project_id,

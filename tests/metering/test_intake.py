@@ -10,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from accounts.api_keys import resolve_subjects
 from metering.drafts import Refusal
 from metering.exact_json import decode_object
+from metering.intake import PROBED_EVENTS
 from metering.models import Event, IngestBatch, RejectedEvent
 from metering.models.events import RejectionReason
 from tests import factories
@@ -270,11 +271,11 @@ def test_a_full_batch_costs_a_handful_of_statements(draft, django_assert_max_num
 
 def test_a_large_batch_sent_again_is_recognised_before_anything_is_written(draft):
     """An aborted COPY would leave as many dead rows."""
-    events = [draft(str(number)) for number in range(150)]
+    events = [draft(str(number)) for number in range(PROBED_EVENTS)]
     take(*events)
     with CaptureQueriesContext(connection) as statements:
         assert set(outcomes(take(*events))) == {"duplicate"}
     assert not [query for query in statements if "COPY" in query["sql"]]
     with CaptureQueriesContext(connection) as statements:
-        take(*[draft(f"new {number}") for number in range(150)])
+        take(*[draft(f"new {number}") for number in range(PROBED_EVENTS)])
     assert [query for query in statements if "COPY" in query["sql"]]

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 from django.db import connection, connections
+from django.test.utils import CaptureQueriesContext
 
 from metering import event_store, intake
 from metering.identity import event_key
@@ -62,6 +63,25 @@ def test_overlapping_batches_at_once_are_counted_once(draft):
     batches = [events[start : start + 200] for start in (0, 100, 200)] + [events[::-1][:150]]
     at_once(*[lambda batch=batch: take(*batch) for batch in batches])
     assert_stored_once(400)
+
+
+def test_one_event_from_several_senders_at_once_is_counted_once(draft):
+    event = draft("1", output_tokens=1)
+    replies = at_once(*[lambda: take(event) for _ in range(4)])
+    assert outcomes(*replies) == ["accepted", "duplicate", "duplicate", "duplicate"]
+    assert_stored_once(1)
+
+
+def test_a_single_event_costs_one_statement_and_waits_a_minute_at_most(draft):
+    take(draft("warm"))
+    with CaptureQueriesContext(connection) as statements:
+        assert outcomes(take(draft("1"))) == ["accepted"]
+    assert list(statements) == []  # but for the prepared one, which Django does not see
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT statement FROM pg_prepared_statements WHERE statement LIKE '%%lock_timeout%%'")
+        assert len(cursor.fetchall()) == 1
+        cursor.execute("SHOW lock_timeout")
+        assert cursor.fetchone() == ("0",)
 
 
 def test_two_bodies_under_one_id_at_once_are_one_event_and_one_conflict(draft):
