@@ -16,7 +16,7 @@ from django.db.models import Q
 
 from billing.bills import Bill, BillLine, line_from_rating
 from billing.models import Invoice, InvoiceLine, Subscription
-from billing.models.invoices import LineKind
+from billing.models.invoices import RATED_KINDS, LineKind
 from billing.money import EXACT, ZERO, exact_sum, format_exact, format_money, minimum_charge, plain
 from billing.periods import Period
 from billing.rated_usage import RatedUsage, rate_period
@@ -127,7 +127,7 @@ def _differences(invoice: Invoice, usage: RatedUsage) -> list[BillLine]:
 def _charged_so_far(invoice: Invoice, prefix: str) -> tuple[dict[str, _Charged], dict[str, InvoiceLine]]:
     """Per line key of the period: the sums over its own invoice and later adjustments, and one such line."""
     rows = InvoiceLine.objects.filter(
-        Q(invoice=invoice, kind=LineKind.USAGE)
+        Q(invoice=invoice, kind__in=RATED_KINDS)
         | Q(
             invoice__subscription=invoice.subscription_id,
             invoice__period_start__gt=invoice.period_start,

@@ -48,6 +48,7 @@ BILL = {
     "total_exact": "2.7089961",
     "total_minor": 271,
     "lines": [LINE],
+    "expected": [],
     "unpriced": [],
     "not_charged": [
         {
@@ -96,7 +97,7 @@ class PlainDecimal(serializers.Field):
 
 
 class LineOutput(serializers.Serializer):
-    kind = serializers.CharField(help_text="`flat_fee`, `usage`, `adjustment` or `carry_over`.")
+    kind = serializers.CharField(help_text="`flat_fee`, `usage`, `commitment`, `adjustment` or `carry_over`.")
     description = serializers.CharField()
     meter = serializers.CharField(help_text="Empty where the line belongs to none.")
     model = serializers.CharField(help_text="Empty where the line belongs to none.")
@@ -132,6 +133,9 @@ class BillOutput(serializers.Serializer):
     total_exact = PlainDecimal()
     total_minor = serializers.IntegerField()
     lines = LineOutput(many=True)
+    expected = LineOutput(
+        many=True, help_text="Minimums that closing would add if nothing more were used; not in the total."
+    )
     unpriced = ReadingOutput(many=True, help_text="Usage that the plan charges and that has no price yet.")
     not_charged = ReadingOutput(many=True, source="uncovered", help_text="Usage that is not part of the plan.")
 

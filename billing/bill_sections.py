@@ -16,6 +16,7 @@ ORDER = (
     (LineKind.CARRY_OVER, "Carried over"),
     (LineKind.FLAT_FEE, "Fees"),
     (LineKind.USAGE, "Usage"),
+    (LineKind.COMMITMENT, "Commitments and caps"),
     (LineKind.ADJUSTMENT, "Adjustments for earlier periods"),
 )
 

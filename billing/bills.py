@@ -14,12 +14,18 @@ from billing import rating
 from billing.catalogue import components_of
 from billing.models import PlanVersion, Subscription
 from billing.models.invoices import LineKind
-from billing.money import apportion, exact_sum, minimum_charge, plain
+from billing.money import apportion, exact_sum, minimum_charge, plain, round_to_minor
 from billing.periods import Period
 from billing.rated_usage import RatedUsage, rate_period
 from billing.schedules import first_period, goes_on_after, period_after, version_at
 
 KEY_LENGTH = 400
+# What a component's lines are on a bill; any other kind's are usage.
+KINDS = {
+    rating.FlatFee.kind: LineKind.FLAT_FEE,
+    rating.Minimum.kind: LineKind.COMMITMENT,
+    rating.Maximum.kind: LineKind.COMMITMENT,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +75,9 @@ class Bill:
     uncovered: tuple[rating.Reading, ...]
     # Everything the figures rest on: the period itself first, then earlier periods that were rated again.
     rated: tuple[RatedUsage, ...]
+    # Minimum commitments that are not met yet, while the period runs: what closing would add if nothing more were
+    # used. Not in the total; each share is its own amount rounded.
+    expected: tuple[BillLine, ...] = ()
 
     @property
     def is_too_small(self) -> bool:
@@ -92,10 +101,12 @@ def build_bill(
 ) -> Bill:
     """The bill of a period from what is metered now. `opening` is what the invoice before carried over."""
     rated = rate_period(subscription, period)
+    is_running = cutoff < period.end
+    due = rated.rating.without(rating.Minimum.kind) if is_running else rated.rating
     lines = [
         *opening,
         *fee_lines(subscription, period),
-        *(line_from_rating(line) for line in rated.rating.lines),
+        *(line_from_rating(line) for line in due.lines),
         *adjustments,
     ]
     shared, total_exact, total_minor = share_total(lines, subscription.currency)
@@ -111,7 +122,13 @@ def build_bill(
         unpriced=tuple(reading for usage in everything for reading in usage.rating.unpriced),
         uncovered=rated.rating.uncovered,
         rated=everything,
+        expected=_expected(rated.rating, subscription.currency) if is_running else (),
     )
+
+
+def _expected(rated: rating.Rating, currency: str) -> tuple[BillLine, ...]:
+    minimums = [line_from_rating(line) for line in rated.lines if line.kind == rating.Minimum.kind]
+    return tuple(replace(line, amount_minor=round_to_minor(line.amount_exact, currency)) for line in minimums)
 
 
 def with_line(bill: Bill, line: BillLine) -> Bill:
@@ -146,7 +163,7 @@ def fee_lines(subscription: Subscription, period: Period) -> list[BillLine]:
 def line_from_rating(line: rating.Line) -> BillLine:
     return BillLine(
         key=short_key(line.key),
-        kind=LineKind.FLAT_FEE if line.kind == rating.FlatFee.kind else LineKind.USAGE,
+        kind=KINDS.get(line.kind, LineKind.USAGE),
         description=line.description,
         amount_exact=line.amount,
         explanation=line.explanation,

@@ -17,7 +17,7 @@ from django.http import HttpRequest
 from accounts.audit import Actor, record
 from accounts.errors import DomainError
 from billing import rating
-from billing.component_values import component_value
+from billing.component_values import component_value, component_values
 from billing.models import ComponentKind, Plan, PlanVersion, PriceComponent
 from billing.money import CURRENCIES, ZERO
 from billing.periods import Cadence
@@ -224,6 +224,22 @@ def add_rate_card(
     )
 
 
+def add_minimum(
+    version: PlanVersion, *, label: str, amount: Decimal, of: Sequence[PriceComponent] = ()
+) -> PriceComponent:
+    """A commitment per period: what the named components (all, unless given) charge less than it is added."""
+    counted = [component.position for component in of]
+    return _add(version, ComponentKind.MINIMUM, label=label, amount=amount, counted=counted)
+
+
+def add_maximum(
+    version: PlanVersion, *, label: str, amount: Decimal, of: Sequence[PriceComponent] = ()
+) -> PriceComponent:
+    """A cap per period: what the named components (all, unless given) charge beyond it is taken off."""
+    counted = [component.position for component in of]
+    return _add(version, ComponentKind.MAXIMUM, label=label, amount=amount, counted=counted)
+
+
 def publish_version(
     version: PlanVersion, *, now: datetime, actor: Actor = None, request: HttpRequest | None = None
 ) -> PlanVersion:
@@ -245,7 +261,7 @@ def components_of(version: PlanVersion) -> list[rating.Component]:
     rows = sorted(version.components.all(), key=lambda row: row.position)
     needs_meters = any(row.kind == ComponentKind.RATE_CARD and not row.meters for row in rows)
     whole_meters = tuple(Meter.objects.filter(part_of=None).values_list("key", flat=True)) if needs_meters else ()
-    return [component_value(row, whole_meters) for row in rows]
+    return component_values(rows, whole_meters)
 
 
 def _add(version: PlanVersion, kind: ComponentKind, *, label: str, **fields: Any) -> PriceComponent:

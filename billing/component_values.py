@@ -3,7 +3,7 @@
 Computes nothing; what each kind means stands with its class in `billing.rating`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -16,6 +16,16 @@ from billing.money import ZERO
 class ComponentInvalid(DomainError):
     code = "component_invalid"
     sentence = "This price component cannot be charged."
+
+
+def component_values(rows: Sequence[PriceComponent], whole_meters: tuple[str, ...]) -> list[rating.Component]:
+    """The rows of one version as rating's value classes, in their order. Raises ComponentInvalid."""
+    values = [component_value(row, whole_meters) for row in rows]
+    try:
+        rating.require_known(values)
+    except ValueError as error:
+        raise ComponentInvalid(str(error)) from error
+    return values
 
 
 def component_value(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Component:
@@ -90,6 +100,16 @@ def _rate_card(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Com
     )
 
 
+def _minimum(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Component:
+    amount = _required(row.amount, "amount")
+    return rating.Minimum(id=str(row.position), label=row.label, amount=amount, of=tuple(map(str, row.counted)))
+
+
+def _maximum(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Component:
+    amount = _required(row.amount, "amount")
+    return rating.Maximum(id=str(row.position), label=row.label, amount=amount, of=tuple(map(str, row.counted)))
+
+
 _VALUES = {
     ComponentKind.FLAT_FEE: _flat_fee,
     ComponentKind.PER_UNIT: _per_unit,
@@ -97,6 +117,8 @@ _VALUES = {
     ComponentKind.VOLUME: _volume,
     ComponentKind.PACKAGE: _package,
     ComponentKind.RATE_CARD: _rate_card,
+    ComponentKind.MINIMUM: _minimum,
+    ComponentKind.MAXIMUM: _maximum,
 }
 
 

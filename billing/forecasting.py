@@ -11,7 +11,7 @@ from decimal import Decimal
 from billing import rating
 from billing.bills import Bill
 from billing.catalogue import components_of
-from billing.models.invoices import LineKind
+from billing.models.invoices import RATED_KINDS
 from billing.money import EXACT, QUOTIENT, exact_sum, round_to_minor
 
 # Less than this says nothing about a period: the first days are rarely like the rest.
@@ -33,18 +33,18 @@ def straight_line(bill: Bill, now: datetime) -> Projection | None:
     usage = bill.rated[0]
     if passed < LEAST_TIME or not LEAST_SHARE <= share < 1 or not usage.readings:
         return None
-    components = [one for one in components_of(usage.version) if not isinstance(one, rating.FlatFee)]
     stretched = [replace(reading, quantity=_stretched(reading.quantity, share)) for reading in usage.readings]
     rated = rating.rate(
         stretched,
-        components=components,
+        components=components_of(usage.version),
         prices=usage.prices,
         period=bill.period,
         fee_period=None,
         currency=bill.currency,
     )
-    others = exact_sum(line.amount_exact for line in bill.lines if line.kind != LineKind.USAGE)
-    total = round_to_minor(EXACT.add(rated.total_exact, others), bill.currency)
+    others = exact_sum(line.amount_exact for line in bill.lines if line.kind not in RATED_KINDS)
+    charged = rated.without(rating.FlatFee.kind).total_exact
+    total = round_to_minor(EXACT.add(charged, others), bill.currency)
     return Projection(total, share)
 
 

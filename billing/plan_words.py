@@ -44,13 +44,14 @@ def offers() -> list[PlanOffer]:
 def offer_of(version: PlanVersion, names: dict[str, str] | None = None) -> PlanOffer:
     names = meter_names() if names is None else names
     components = components_of(version)
+    labels = {component.id: component.label for component in components}
     fees = [component.amount for component in components if isinstance(component, rating.FlatFee)]
     return PlanOffer(
         plan=version.plan,
         version=version,
         fee=format_exact(sum(fees, Decimal(0)), version.currency),
         rhythm=version.cadence,
-        components=tuple(words_of(component, version, names) for component in components),
+        components=tuple(words_of(component, version, names, labels) for component in components),
     )
 
 
@@ -58,7 +59,10 @@ def meter_names() -> dict[str, str]:
     return dict(Meter.objects.values_list("key", "name"))
 
 
-def words_of(component: rating.Component, version: PlanVersion, names: dict[str, str]) -> ComponentWords:
+def words_of(
+    component: rating.Component, version: PlanVersion, names: dict[str, str], labels: dict[str, str]
+) -> ComponentWords:
+    """`names` are of meters by key, `labels` of the version's components by id."""
     match component:
         case rating.FlatFee():
             timing = "in advance" if component.in_advance else "afterwards"
@@ -91,6 +95,12 @@ def words_of(component: rating.Component, version: PlanVersion, names: dict[str,
             return ComponentWords(
                 component.label, _discount(component.multiplier), _card_details(component, version, names)
             )
+        case rating.Bound():
+            amount = format_exact(component.amount, version.currency)
+            reach = "At least" if isinstance(component, rating.Minimum) else "At most"
+            counted = [labels[id] for id in component.of]
+            details = (f"Counts {_list(counted)}",) if counted else ()
+            return ComponentWords(component.label, f"{reach} {amount} a {version.cadence}", details)
         case _:
             return ComponentWords(component.label, "")
 
@@ -140,5 +150,9 @@ def _card_details(component: rating.RateCard, version: PlanVersion, names: dict[
 
 def _sentence(words: Sequence[str]) -> str:
     """ "Input tokens, cached input tokens and output tokens"."""
-    text = f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else words[0]
+    text = _list(words)
     return text[:1].upper() + text[1:]
+
+
+def _list(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else words[0]

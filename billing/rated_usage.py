@@ -28,10 +28,11 @@ class RatedUsage:
 def rate_period(subscription: Subscription, period: Period, *, fees_due: bool = True) -> RatedUsage:
     """Rate a period of the subscription by the version in force in it.
 
-    Fees in advance are left out: they are charged one invoice earlier. `fees_due` False leaves out all fees.
+    Fees in advance are left out: they are charged one invoice earlier. `fees_due` False leaves out all fees. A minimum
+    commitment counts them either way.
     """
     version = version_at(subscription, period.start)
-    components = [component for component in components_of(version) if _is_due(component, fees_due)]
+    components = components_of(version)
     prices = price_book(subscription.currency, period)
     readings = read_usage(subscription, period, components=components, splits=prices.boundaries(period))
     result = rating.rate(
@@ -42,6 +43,8 @@ def rate_period(subscription: Subscription, period: Period, *, fees_due: bool = 
         fee_period=None,
         currency=subscription.currency,
     )
+    if not fees_due:
+        result = result.without(rating.FlatFee.kind)
     return RatedUsage(period=period, version=version, readings=readings, prices=prices, rating=result)
 
 
@@ -60,7 +63,3 @@ def read_usage(
         for reading in readings
         if reading.meter not in parts or any(component.covers(reading) for component in components)
     )
-
-
-def _is_due(component: rating.Component, fees_due: bool) -> bool:
-    return not isinstance(component, rating.FlatFee) or (fees_due and not component.in_advance)

@@ -1,9 +1,9 @@
-"""More whole months told as stories: volume, packages. Worked out by hand, none by the code."""
+"""More whole months told as stories: volume, packages, commitments, caps. Worked out by hand, none by the code."""
 
 from decimal import Decimal
 
-from billing.rating import Package, Tier, Volume
-from tests.invoice_stories import month_of, printed
+from billing.rating import FlatFee, Maximum, Minimum, Package, RateCard, Tier, Volume
+from tests.invoice_stories import month_of, per_million, printed
 
 
 def test_volume_discount_on_a_busy_month() -> None:
@@ -36,3 +36,45 @@ def test_image_packs() -> None:
         "1,021 images, of which 20 included: 1,001 make 11 started blocks of 100 × €3.90 = €42.90"
     )
     assert printed(rating) == [("Images", "€42.90"), ("Total", "€42.90")]
+
+
+def test_a_commitment_that_is_missed_by_less_than_a_cent() -> None:
+    """Committed to $250 with the $50 fee counted: 66,666,665 tokens at $3 make $199.999995, so $0.000005 is missing.
+    Exactly filled, the bill is $250.00 to the last digit."""
+    november = month_of(2026, 11)
+    plan = [
+        FlatFee(id="fee", label="Support", amount=Decimal(50), in_advance=False),
+        RateCard(id="tokens", label="Tokens"),
+        Minimum(id="commitment", label="Commitment", amount=Decimal(250)),
+    ]
+    usage = november.used({("sonnet", "input_tokens"): 66_666_665})
+    rating = november.bill(usage, plan, [per_million("sonnet", "input_tokens", "3")])
+    assert rating.lines[2].explanation == (
+        "At least $250.00 for all charges, which come to $249.999995: the rest = $0.000005"
+    )
+    assert rating.total_exact == 250
+    assert printed(rating) == [
+        ("Support", "$50.00"),
+        ("sonnet, input tokens", "$200.00"),
+        ("Commitment", "$0.00"),
+        ("Total", "$250.00"),
+    ]
+
+
+def test_a_quarter_million_of_requests_under_a_cap_with_the_tokens_on_top() -> None:
+    """Requests at 0.1 c, at most $200 of them a month: 250,000 come to $250, $50 come off. Tokens are not capped."""
+    november = month_of(2026, 11)
+    tiers = (Tier(None, Decimal("0.001")),)
+    plan = [
+        Volume(id="requests", label="Requests", meter="requests", tiers=tiers),
+        RateCard(id="tokens", label="Tokens", meters=("input_tokens",)),
+        Maximum(id="cap", label="Cap on requests", amount=Decimal(200), of=("requests",)),
+    ]
+    usage = november.used({("", "requests"): 250_000, ("sonnet", "input_tokens"): 1_234_567})
+    rating = november.bill(usage, plan, [per_million("sonnet", "input_tokens", "3")])
+    assert printed(rating) == [
+        ("Requests", "$250.00"),
+        ("sonnet, input tokens", "$3.70"),
+        ("Cap on requests", "-$50.00"),
+        ("Total", "$203.70"),
+    ]

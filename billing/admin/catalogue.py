@@ -33,6 +33,7 @@ COMPONENT_FIELDS = (
     "included",
     "tiers",
     "multiplier",
+    "counted",
 )
 
 
@@ -96,6 +97,8 @@ class ComponentForm(forms.ModelForm):
             "scale": "How many units a price buys; for packages, the size of one.",
             "included": 'Units per period that cost nothing: {"input_tokens": "1000000"}.',
             "tiers": 'By tier: [{"up_to": "1000000", "unit_price": "0.15"}, {"up_to": null, "unit_price": "0.10"}]',
+            "amount": "Flat fee, minimum and maximum: per period, in dollars, euros and so on.",
+            "counted": "Minimum and maximum: positions of the components that count. Empty: all.",
             "multiplier": "Price book: times the list price; 0.9 is ten percent off.",
         }
 

@@ -79,8 +79,13 @@ class Invoice(OrganisationOwned):
 class LineKind(models.TextChoices):
     FLAT_FEE = "flat_fee", "Flat fee"
     USAGE = "usage", "Usage"
+    COMMITMENT = "commitment", "Commitment or cap"
     ADJUSTMENT = "adjustment", "Late usage of an earlier period"
     CARRY_OVER = "carry_over", "Carried over"
+
+
+# Lines that follow from the usage of a period: rating it again gives them again.
+RATED_KINDS = frozenset({LineKind.USAGE, LineKind.COMMITMENT})
 
 
 class InvoiceLine(models.Model):

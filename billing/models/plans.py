@@ -71,6 +71,8 @@ class ComponentKind(models.TextChoices):
     VOLUME = "volume", "Volume: all units at the tier reached"
     PACKAGE = "package", "Packages: per started block"
     RATE_CARD = "rate_card", "Price book by model"
+    MINIMUM = "minimum", "Minimum commitment"
+    MAXIMUM = "maximum", "Maximum (cap)"
 
 
 class PriceComponent(models.Model):
@@ -81,7 +83,7 @@ class PriceComponent(models.Model):
     position = models.PositiveSmallIntegerField()
     kind = models.CharField(max_length=16, choices=ComponentKind)
     label = models.CharField(max_length=120)
-    # flat_fee: the amount per period, in the currency's major unit.
+    # flat_fee, minimum and maximum: the amount per period, in the currency's major unit.
     amount = models.DecimalField(max_digits=20, decimal_places=6, null=True, blank=True)
     # flat_fee: True charges the coming period, False the one that ended.
     in_advance = models.BooleanField(default=False)
@@ -101,6 +103,9 @@ class PriceComponent(models.Model):
     tiers = models.JSONField(default=list, blank=True, encoder=DjangoJSONEncoder)
     # rate_card: times the list price; 0.9 is ten percent off.
     multiplier = models.DecimalField(max_digits=12, decimal_places=6, default=Decimal(1))
+
+    # minimum and maximum: positions of the components that count; empty means all that are neither.
+    counted = ArrayField(models.PositiveSmallIntegerField(), default=list, blank=True)
 
     class Meta:
         ordering = ["plan_version", "position"]
@@ -128,6 +133,11 @@ class PriceComponent(models.Model):
                 condition=~models.Q(kind=ComponentKind.PACKAGE)
                 | models.Q(meter__isnull=False, unit_price__isnull=False),
                 name="price_component_package_complete",
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(kind__in=(ComponentKind.MINIMUM, ComponentKind.MAXIMUM))
+                | models.Q(amount__isnull=False, amount__gte=0),
+                name="price_component_bound_has_amount",
             ),
         ]
 

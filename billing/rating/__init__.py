@@ -9,6 +9,7 @@ Reads no clock, no settings and no database, and knows nothing of tax, credits o
 One module per price model; a new one subclasses `Component` and is exported here.
 """
 
+from billing.rating.bounds import Bound, Maximum, Minimum, UnknownComponent, require_known
 from billing.rating.component import Component, MeterComponent, Terms
 from billing.rating.engine import DuplicateComponent, PriceBookCurrencyDiffers, rate
 from billing.rating.flat_fee import FlatFee
@@ -23,6 +24,7 @@ from billing.rating.tiers import InvalidTiers, Tier
 from billing.rating.volume import Volume
 
 __all__ = [
+    "Bound",
     "Component",
     "DuplicateComponent",
     "DuplicatePriceRow",
@@ -30,7 +32,9 @@ __all__ = [
     "Graduated",
     "InvalidTiers",
     "Line",
+    "Maximum",
     "MeterComponent",
+    "Minimum",
     "Package",
     "PerUnit",
     "PriceBook",
@@ -45,6 +49,8 @@ __all__ = [
     "Step",
     "Terms",
     "Tier",
+    "UnknownComponent",
     "Volume",
     "rate",
+    "require_known",
 ]

@@ -43,6 +43,10 @@ class Component(ABC):
     def price(self, readings: Sequence[Reading], terms: Terms) -> Priced:
         """The lines for the readings, all of which this component covers."""
 
+    def charged(self, lines: Sequence[Line]) -> Decimal:
+        """What the component charges for the period billed, given its lines."""
+        return exact_sum(line.amount for line in lines)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeterComponent(Component):

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from billing.money import currency_named, exact_sum, plain
 from billing.periods import Period
-from billing.rating.component import Component, Terms
+from billing.rating.bounds import Bound, Charge, level, require_known
+from billing.rating.component import Component, Priced, Terms
 from billing.rating.lines import Rating
 from billing.rating.price_book import PriceBook
 from billing.rating.readings import Reading, ReadingOutsidePeriod
@@ -33,21 +34,24 @@ def rate(
     fee_period: Period | None,
     currency: str,
 ) -> Rating:
-    """The exact lines for the readings of one period, in the order of the components.
+    """The exact lines for the readings of one period, in the order of the components; then caps, then minimums.
 
     `fee_period` is what flat fees in advance are charged for, as a rule the period after this one; None when none
-    follows, and then no such fee is charged. Raises ReadingOutsidePeriod, ReadingStraddlesPrice, DuplicateComponent,
-    PriceBookCurrencyDiffers and UnknownCurrency.
+    follows, and then no such fee is charged. A period still running is rated as if nothing more came: whether its
+    minimums are owed yet is the caller's to say. Raises ReadingOutsidePeriod, ReadingStraddlesPrice,
+    DuplicateComponent, UnknownComponent, PriceBookCurrencyDiffers and UnknownCurrency.
     """
     currency_named(currency)
     if prices.currency != currency:
         raise PriceBookCurrencyDiffers(prices, currency)
     if len({component.id for component in components}) < len(components):
         raise DuplicateComponent
+    require_known(components)
     terms = Terms(period, fee_period, currency, prices)
     shares, uncovered = _distribute(readings, components, period)
     priced = [component.price(share, terms) for component, share in zip(components, shares, strict=True)]
-    lines = tuple(line for part in priced for line in part.lines)
+    charges = _charges(components, priced)
+    lines = (*(line for part in priced for line in part.lines), *level(components, charges, terms))
     return Rating(
         lines=lines,
         unpriced=_ordered(reading for part in priced for reading in part.unpriced),
@@ -55,6 +59,14 @@ def rate(
         currency=currency,
         total_exact=plain(exact_sum(line.amount for line in lines)),
     )
+
+
+def _charges(components: Sequence[Component], priced: Sequence[Priced]) -> dict[str, Charge]:
+    return {
+        component.id: Charge(component.label, component.charged(part.lines))
+        for component, part in zip(components, priced, strict=True)
+        if not isinstance(component, Bound)
+    }
 
 
 def _distribute(

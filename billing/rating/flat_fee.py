@@ -24,6 +24,10 @@ class FlatFee(Component):
     def covers(self, reading: Reading) -> bool:
         return False
 
+    def charged(self, lines: Sequence[Line]) -> Decimal:
+        """The fee of the period billed, which one in advance was charged before."""
+        return self.amount
+
     def price(self, readings: Sequence[Reading], terms: Terms) -> Priced:
         period = terms.fee_period if self.in_advance else terms.period
         if period is None:

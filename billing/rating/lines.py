@@ -1,9 +1,9 @@
 """What rating returns: lines with exact amounts and the arithmetic behind each in words, and what has no price."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from billing.money import apportion
+from billing.money import apportion, exact_sum, plain
 from billing.periods import Period
 from billing.rating.readings import Reading
 
@@ -50,6 +50,11 @@ class Rating:
     uncovered: tuple[Reading, ...]  # no component covers them
     currency: str
     total_exact: Decimal
+
+    def without(self, *kinds: str) -> "Rating":
+        """The same without the lines of components of these kinds."""
+        lines = tuple(line for line in self.lines if line.kind not in kinds)
+        return replace(self, lines=lines, total_exact=plain(exact_sum(line.amount for line in lines)))
 
     def apportioned(self) -> tuple[int, list[int]]:
         """The total and each line's share in minor units, adding up exactly."""

@@ -4,12 +4,14 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+import time_machine
 from django.db import IntegrityError, transaction
 
 from billing import catalogue, rating
 from billing.component_values import ComponentInvalid
-from billing.invoicing import running_bill
-from billing.models import ComponentKind, PlanVersion
+from billing.forecasting import straight_line
+from billing.invoicing import close_period, running_bill
+from billing.models import ComponentKind, PlanVersion, Subscription
 from billing.plan_words import offer_of
 from billing.schedules import first_period
 from tests.billing.billing_builders import LONG_AGO, at, meter, subscribed, use
@@ -62,6 +64,73 @@ def test_packages_from_the_catalogue_to_the_bill(globex, draft):
     assert explained(globex, draft, input_tokens=20_001) == {
         "Input": "20,001 input tokens: 3 started blocks of 10,000 × $2.50 = $7.50"
     }
+
+
+def test_commitment_and_cap_from_the_catalogue_to_the_bill(globex, draft):
+    tokens = catalogue.add_per_unit(draft, label="Input", meter=meter("input_tokens"), unit_price=Decimal(2))
+    catalogue.add_flat_fee(draft, label="Fee", amount=Decimal(10), in_advance=True)
+    catalogue.add_minimum(draft, label="Commitment", amount=Decimal(100))
+    catalogue.add_maximum(draft, label="Cap", amount=Decimal(50), of=[tokens])
+    assert words(draft)[2:] == [
+        ("Commitment", "At least $100.00 a month", ()),
+        ("Cap", "At most $50.00 a month", ("Counts Input",)),
+    ]
+    explanations = explained(globex, draft, input_tokens=30_000_000)
+    assert explanations["Cap"] == "At most $50.00 for Input, which come to $60.00: taken off = -$10.00"
+    assert explanations["Commitment"] == "At least $100.00 for all charges, which come to $60.00: the rest = $40.00"
+
+
+def test_version_whose_cap_counts_what_is_not_there_cannot_be_published(draft):
+    catalogue.add_flat_fee(draft, label="Fee", amount=Decimal(10))
+    cap = catalogue.add_maximum(draft, label="Cap", amount=Decimal(50))
+    cap.counted = [7]
+    cap.save()
+    with pytest.raises(ComponentInvalid, match="component 7"):
+        catalogue.publish_version(draft, now=LONG_AGO)
+
+
+@pytest.fixture
+def committed(globex, draft) -> Subscription:
+    """$5 per million input tokens, at least $100 a month, from October 2026."""
+    catalogue.add_per_unit(draft, label="Input", meter=meter("input_tokens"), unit_price=Decimal(5))
+    catalogue.add_minimum(draft, label="Commitment", amount=Decimal(100))
+    return subscribed(globex, catalogue.publish_version(draft, now=LONG_AGO), anchor=at(2026, 10))
+
+
+def test_running_period_expects_its_true_up_and_does_not_charge_it(globex, committed):
+    use(globex, at(2026, 10, 5), input_tokens=2_000_000)
+    bill = running_bill(committed, at(2026, 10, 9))
+    assert (bill.total_exact, [line.kind for line in bill.lines]) == (10, ["usage"])
+    assert [(line.amount_exact, line.amount_minor) for line in bill.expected] == [(90, 9000)]
+    ended = running_bill(committed, at(2026, 11), period=bill.period)
+    assert (ended.total_exact, ended.expected) == (100, ())
+    assert [line.kind for line in ended.lines] == ["usage", "commitment"]
+
+
+def test_projection_rises_with_use_but_not_by_the_true_up_it_already_holds(globex, committed):
+    use(globex, at(2026, 10, 5), input_tokens=2_000_000)
+    now = at(2026, 10, 16, 12)
+    projection = straight_line(running_bill(committed, now), now)
+    assert projection is not None
+    assert projection.total_minor == 10_000
+
+
+def test_late_usage_takes_the_true_up_back(globex, committed):
+    use(globex, at(2026, 10, 5), input_tokens=2_000_000)
+    october = close_period(committed, now=at(2026, 11, 2))
+    assert [(line.kind, line.amount_minor) for line in october.lines.all()] == [("usage", 1000), ("commitment", 9000)]
+    use(globex, at(2026, 10, 31), input_tokens=1_000_000)
+    bill = running_bill(committed, at(2026, 11, 4))
+    assert [(line.kind, line.amount_exact) for line in bill.lines] == [("adjustment", 5), ("adjustment", -5)]
+    assert bill.total_exact == 0
+
+
+def test_expected_true_up_stands_apart_on_the_page(client_for, gus, globex, committed):
+    with time_machine.travel(at(2026, 10, 9), tick=False):
+        use(globex, at(2026, 10, 5), input_tokens=2_000_000)
+        page = client_for(gus).get(f"/o/{globex.slug}/bill/").content.decode()
+    assert "Expected at the end of the period" in page
+    assert "$90.00" in page
 
 
 @pytest.mark.parametrize("kind", [ComponentKind.VOLUME, ComponentKind.PACKAGE])
