@@ -1,10 +1,9 @@
-"""Meters as operators define and retire them, and refusals as they put them aside. Every act is in the audit log.
+"""Meters as operators define and retire them. Every act is in the audit log.
 
 What totals are made of never changes: a meter's key, event type, value field, aggregation and dimensions. An archived
 meter keeps its totals and reads nothing that happens later.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,7 +15,7 @@ from accounts import audit
 from accounts.audit import Actor
 from metering import catalogue
 from metering.aggregation.statement import DECIMAL_STRING
-from metering.models import IngestBatch, Meter, RejectedEvent
+from metering.models import IngestBatch, Meter
 
 # A preview looks at the events of this many batches, the latest.
 PREVIEW_BATCHES = 50
@@ -62,27 +61,6 @@ def preview_meter(meter: Meter) -> MeterPreview:
     with connection.cursor() as cursor:
         cursor.execute(PREVIEW, [field, field, DECIMAL_STRING, *places, meter.event_type])
         return MeterPreview(*cursor.fetchone())
-
-
-@transaction.atomic
-def dismiss_rejections(rejections: Iterable[RejectedEvent], *, actor: Actor, request: HttpRequest | None = None) -> int:
-    """Put refusals aside that need no repair; returns how many were open. They stay readable."""
-    done = 0
-    for rejection in rejections:
-        open_one = RejectedEvent.objects.filter(pk=rejection.pk, state=RejectedEvent.State.OPEN)
-        if not open_one.update(state=RejectedEvent.State.DISMISSED):
-            continue
-        audit.record(
-            "rejected_event.dismissed",
-            organisation=rejection.organisation,
-            actor=actor,
-            subject_id=str(rejection.pk),
-            subject_label=f"{rejection.source} {rejection.event_id}".strip(),
-            details={"reason": rejection.reason},
-            request=request,
-        )
-        done += 1
-    return done
 
 
 def _record(action: str, meter: Meter, actor: Actor, request: HttpRequest | None) -> None:

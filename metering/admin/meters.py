@@ -66,7 +66,8 @@ class MeterAdmin(ModelAdmin):
         return (*FIXED, "created_at", "archived_at", "found") if obj else ()
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        return {"effective_from": quarter_hours.ceiling(timezone.now()), "event_type": "ai.usage"}
+        usual = {"effective_from": quarter_hours.ceiling(timezone.now()), "event_type": "ai.usage"}
+        return {**usual, **super().get_changeform_initial_data(request)}
 
     def save_model(self, request: HttpRequest, obj: Meter, form: forms.ModelForm, change: bool) -> None:
         define_meter(obj, actor=operator_of(request), request=request)

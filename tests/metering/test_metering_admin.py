@@ -96,6 +96,12 @@ def test_an_archived_meter_reads_nothing_more(admin, acme_key):
 
 def test_refusals_are_dismissed_with_an_audit_entry_each(admin, refused, acme):
     action = {"action": "dismiss_selected", "_selected_action": [row.pk for row in refused]}
+    asked = admin.post(reverse("admin:metering_rejectedevent_changelist"), action).content.decode()
+    assert "2 open events" in asked
+    assert {row.state for row in RejectedEvent.objects.all()} == {"open"}
+    action |= {"confirmed": "yes"}
+    assert "required" in admin.post(reverse("admin:metering_rejectedevent_changelist"), action).content.decode()
+    action |= {"reason": "Test traffic"}
     admin.post(reverse("admin:metering_rejectedevent_changelist"), action)
     assert {row.state for row in RejectedEvent.objects.all()} == {"dismissed"}
     entries = AuditEntry.objects.filter(action="rejected_event.dismissed")
