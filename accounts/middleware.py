@@ -3,10 +3,11 @@
 from collections.abc import Callable
 
 from django.conf import settings
+from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import resolve
 
-from accounts.problems import is_api
+from accounts.problems import is_api, problem_response
 
 
 class ApiShortcut:
@@ -30,6 +31,20 @@ class ApiShortcut:
         if isinstance(response, HttpResponse):
             response.headers["Content-Length"] = str(len(response.content))
         return response
+
+
+class RefuseNul:
+    """PostgreSQL's text holds any character but NUL: an address with one names nothing, and no look-up survives it."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if "\0" not in request.path and "%00" not in request.META.get("QUERY_STRING", ""):
+            return self.get_response(request)
+        if is_api(request):
+            return problem_response(400, "bad_request", "The address holds the character NUL. Leave it out.")
+        raise BadRequest("The address holds the character NUL.")
 
 
 class AdminContentSecurityPolicy:
