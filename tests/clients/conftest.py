@@ -28,6 +28,7 @@ def _is_installed(module: str) -> bool:
 
 _NEEDED = {
     "test_cloudevents.py": ["cloudevents.http"],
+    "test_openapi_fuzz.py": ["schemathesis"],
     "test_openmeter.py": ["openmeter"],
     "test_opentelemetry.py": [
         "openai",
