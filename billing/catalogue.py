@@ -49,6 +49,10 @@ class UnknownPlan(DomainError):
     sentence = "There is no published plan with this key."
 
 
+# Kinds that without meters of their own cover every meter that is not part of another.
+OPEN_KINDS = frozenset({ComponentKind.RATE_CARD, ComponentKind.COST_PLUS})
+
+
 def newest_version(plan_key: str) -> PlanVersion:
     """What new subscribers of a plan get; raises UnknownPlan."""
     plan = Plan.objects.filter(key=plan_key).first()
@@ -224,6 +228,52 @@ def add_rate_card(
     )
 
 
+def add_percentage(
+    version: PlanVersion,
+    *,
+    label: str,
+    meter: Meter,
+    percent: Decimal,
+    included: Decimal = ZERO,
+    only_models: Sequence[str] = (),
+) -> PriceComponent:
+    """A share of what the meter counts beyond `included`; its unit must be the version's currency."""
+    return _add(
+        version,
+        ComponentKind.PERCENTAGE,
+        label=label,
+        meter=meter,
+        percent=percent,
+        included={meter.key: str(included)} if included else {},
+        only_models=list(only_models),
+    )
+
+
+def add_cost_plus(
+    version: PlanVersion,
+    *,
+    label: str,
+    markup: Decimal,
+    meters: Sequence[str] = (),
+    floor: Decimal | None = None,
+    ceiling: Decimal | None = None,
+    scale: Decimal = Decimal(1_000_000),
+    included: Mapping[str, Decimal] | None = None,
+) -> PriceComponent:
+    """Usage at the provider's cost times `markup`; `scale` units cost no less than `floor`, no more than `ceiling`."""
+    return _add(
+        version,
+        ComponentKind.COST_PLUS,
+        label=label,
+        meters=list(meters),
+        multiplier=markup,
+        floor=floor,
+        ceiling=ceiling,
+        scale=scale,
+        included={key: str(units) for key, units in (included or {}).items()},
+    )
+
+
 def add_minimum(
     version: PlanVersion, *, label: str, amount: Decimal, of: Sequence[PriceComponent] = ()
 ) -> PriceComponent:
@@ -259,7 +309,7 @@ def publish_version(
 def components_of(version: PlanVersion) -> list[rating.Component]:
     """What the version charges, as rating's value classes, in order. Raises ComponentInvalid."""
     rows = sorted(version.components.all(), key=lambda row: row.position)
-    needs_meters = any(row.kind == ComponentKind.RATE_CARD and not row.meters for row in rows)
+    needs_meters = any(row.kind in OPEN_KINDS and not row.meters for row in rows)
     whole_meters = tuple(Meter.objects.filter(part_of=None).values_list("key", flat=True)) if needs_meters else ()
     return component_values(rows, whole_meters)
 

@@ -100,6 +100,35 @@ def _rate_card(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Com
     )
 
 
+def _percentage(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Component:
+    key = _meter_key(row)
+    assert row.meter is not None
+    if row.plan_version_id is not None and row.plan_version.currency != row.meter.unit:
+        raise rating.MeterCurrencyDiffers(key, row.meter.unit, row.plan_version.currency)
+    return rating.Percentage(
+        id=str(row.position),
+        label=row.label,
+        meter=key,
+        included=_included(row).get(key, ZERO),
+        models=tuple(row.only_models),
+        percent=_required(row.percent, "percentage"),
+        currency=row.meter.unit,
+    )
+
+
+def _cost_plus(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Component:
+    return rating.CostPlus(
+        id=str(row.position),
+        label=row.label,
+        meters=tuple(row.meters) or whole_meters,
+        included=_included(row),
+        multiplier=row.multiplier,
+        floor=row.floor,
+        ceiling=row.ceiling,
+        scale=row.scale,
+    )
+
+
 def _minimum(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Component:
     amount = _required(row.amount, "amount")
     return rating.Minimum(id=str(row.position), label=row.label, amount=amount, of=tuple(map(str, row.counted)))
@@ -117,6 +146,8 @@ _VALUES = {
     ComponentKind.VOLUME: _volume,
     ComponentKind.PACKAGE: _package,
     ComponentKind.RATE_CARD: _rate_card,
+    ComponentKind.PERCENTAGE: _percentage,
+    ComponentKind.COST_PLUS: _cost_plus,
     ComponentKind.MINIMUM: _minimum,
     ComponentKind.MAXIMUM: _maximum,
 }

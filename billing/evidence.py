@@ -78,9 +78,10 @@ def _in_order(readings: Iterable[rating.Reading]) -> list[rating.Reading]:
 def _rows_applied(usage: RatedUsage, applied: set[str]) -> list[rating.PriceRow]:
     found: dict[str, rating.PriceRow] = {}
     for reading in usage.readings:
-        row = usage.prices.price(reading.meter, model=reading.model, instant=reading.start)
-        if row is not None and row.id in applied:
-            found[row.id] = row
+        for book in (usage.prices, usage.costs):
+            row = book.price(reading.meter, model=reading.model, instant=reading.start) if book is not None else None
+            if row is not None and row.id in applied:
+                found[row.id] = row
     return [found[row_id] for row_id in sorted(found)]
 
 

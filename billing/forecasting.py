@@ -38,6 +38,7 @@ def straight_line(bill: Bill, now: datetime) -> Projection | None:
         stretched,
         components=components_of(usage.version),
         prices=usage.prices,
+        costs=usage.costs,
         period=bill.period,
         fee_period=None,
         currency=bill.currency,

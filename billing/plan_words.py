@@ -91,6 +91,13 @@ def words_of(
             price = format_exact(component.unit_price, version.currency)
             block = f"started {format_quantity(component.scale)} {_noun(component.meter, names)}"
             return ComponentWords(component.label, f"{price} per {block}", _limits(component, version))
+        case rating.Percentage():
+            share = f"{format_quantity(component.percent)}% of {_noun(component.meter, names)}"
+            free = (f"{format_exact(component.included, version.currency)} free each {version.cadence}",)
+            return ComponentWords(component.label, share, free if component.included else ())
+        case rating.CostPlus():
+            details = (*_bounds(component, version.currency), *_card_details(component, version, names))
+            return ComponentWords(component.label, _discount(component.multiplier, "provider cost"), details)
         case rating.RateCard():
             return ComponentWords(
                 component.label, _discount(component.multiplier), _card_details(component, version, names)
@@ -133,11 +140,20 @@ def _reach(tier: rating.Tier, *, is_first: bool) -> str:
     return "" if is_first else "Beyond that: "
 
 
-def _discount(multiplier: Decimal) -> str:
+def _bounds(component: rating.CostPlus, currency: str) -> list[str]:
+    bounds = (("At least", component.floor), ("At most", component.ceiling))
+    return [
+        f"{reach} {format_unit_price(bound, scale=component.scale, currency=currency)}"
+        for reach, bound in bounds
+        if bound is not None
+    ]
+
+
+def _discount(multiplier: Decimal, base: str = "the price list") -> str:
     if multiplier == 1:
-        return "At the price list"
+        return f"At {base}"
     percent = format_quantity(abs(1 - multiplier) * 100)
-    return f"{percent}% {'below' if multiplier < 1 else 'above'} the price list"
+    return f"{percent}% {'below' if multiplier < 1 else 'above'} {base}"
 
 
 def _card_details(component: rating.RateCard, version: PlanVersion, names: dict[str, str]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from accounts.audit import Actor, record
 from accounts.errors import DomainError
 from billing import rating
 from billing.models import Price, PriceKind
+from billing.models.price_book import PriceRows
 from billing.money import CURRENCIES, require_not_negative, require_positive
 from billing.periods import Period, quarter_hour_floor
 from metering.models import Meter
@@ -90,9 +91,17 @@ def require_possible(currency: str, valid_from: datetime, valid_until: datetime 
 
 def price_book(currency: str, period: Period) -> rating.PriceBook:
     """The customers' list prices that may be in force somewhere in the period, in the order they became known."""
+    return _book(Price.objects.list_prices(currency), currency, period)
+
+
+def cost_book(currency: str, period: Period) -> rating.PriceBook:
+    """The provider's costs in the same way. Costs in other currencies are left out: nothing is converted."""
+    return _book(Price.objects.provider_costs(currency), currency, period)
+
+
+def _book(prices: PriceRows, currency: str, period: Period) -> rating.PriceBook:
     rows = (
-        Price.objects.list_prices(currency)
-        .overlapping(period.start, period.end)
+        prices.overlapping(period.start, period.end)
         .order_by("known_from", "pk")
         .values_list("public_id", "meter__key", "model", "amount", "scale", "valid_from", "valid_until")
     )

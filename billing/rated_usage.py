@@ -10,7 +10,7 @@ from billing import rating
 from billing.catalogue import components_of
 from billing.models import PlanVersion, Subscription
 from billing.periods import Period
-from billing.price_book import price_book
+from billing.price_book import cost_book, price_book
 from billing.schedules import version_at
 from metering import reports
 from metering.models import Meter
@@ -22,6 +22,7 @@ class RatedUsage:
     version: PlanVersion
     readings: tuple[rating.Reading, ...]
     prices: rating.PriceBook
+    costs: rating.PriceBook | None  # None: no component looks at them
     rating: rating.Rating
 
 
@@ -34,18 +35,22 @@ def rate_period(subscription: Subscription, period: Period, *, fees_due: bool = 
     version = version_at(subscription, period.start)
     components = components_of(version)
     prices = price_book(subscription.currency, period)
-    readings = read_usage(subscription, period, components=components, splits=prices.boundaries(period))
+    needs_costs = any(isinstance(component, rating.CostPlus) for component in components)
+    costs = cost_book(subscription.currency, period) if needs_costs else None
+    splits = [at for book in (prices, costs) if book is not None for at in book.boundaries(period)]
+    readings = read_usage(subscription, period, components=components, splits=splits)
     result = rating.rate(
         readings,
         components=components,
         prices=prices,
+        costs=costs,
         period=period,
         fee_period=None,
         currency=subscription.currency,
     )
     if not fees_due:
         result = result.without(rating.FlatFee.kind)
-    return RatedUsage(period=period, version=version, readings=readings, prices=prices, rating=result)
+    return RatedUsage(period=period, version=version, readings=readings, prices=prices, costs=costs, rating=result)
 
 
 def read_usage(

@@ -33,6 +33,9 @@ COMPONENT_FIELDS = (
     "included",
     "tiers",
     "multiplier",
+    "percent",
+    "floor",
+    "ceiling",
     "counted",
 )
 
@@ -90,8 +93,8 @@ class ComponentForm(forms.ModelForm):
         model = PriceComponent
         fields = COMPONENT_FIELDS
         help_texts = {
-            "meter": "Per unit, graduated, volume and packages: the one meter.",
-            "meters": "Price book: keys of meters, with commas. Empty: every meter that is not part of another.",
+            "meter": "Per unit, graduated, volume, packages and percentage: the one meter.",
+            "meters": "Price book and provider cost: keys of meters, with commas. Empty: all but parts of others.",
             "only_models": "With one meter: only these models. Empty: all.",
             "unit_price": "Per unit and packages: what that many units (the scale) cost.",
             "scale": "How many units a price buys; for packages, the size of one.",
@@ -99,7 +102,10 @@ class ComponentForm(forms.ModelForm):
             "tiers": 'By tier: [{"up_to": "1000000", "unit_price": "0.15"}, {"up_to": null, "unit_price": "0.10"}]',
             "amount": "Flat fee, minimum and maximum: per period, in dollars, euros and so on.",
             "counted": "Minimum and maximum: positions of the components that count. Empty: all.",
-            "multiplier": "Price book: times the list price; 0.9 is ten percent off.",
+            "multiplier": "Price book: times the list price; 0.9 is ten percent off. Provider cost: times the cost.",
+            "percent": "Percentage: 2.9 is 2.9% of what the meter counts. Its unit must be the plan's currency.",
+            "floor": "Provider cost: that many units (the scale) never cost less. Empty: no bound.",
+            "ceiling": "Provider cost: that many units never cost more. Empty: no bound.",
         }
 
     def clean(self) -> dict[str, Any]:

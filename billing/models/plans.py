@@ -71,6 +71,8 @@ class ComponentKind(models.TextChoices):
     VOLUME = "volume", "Volume: all units at the tier reached"
     PACKAGE = "package", "Packages: per started block"
     RATE_CARD = "rate_card", "Price book by model"
+    PERCENTAGE = "percentage", "Percentage of a metered amount"
+    COST_PLUS = "cost_plus", "Provider cost with a markup"
     MINIMUM = "minimum", "Minimum commitment"
     MAXIMUM = "maximum", "Maximum (cap)"
 
@@ -87,9 +89,9 @@ class PriceComponent(models.Model):
     amount = models.DecimalField(max_digits=20, decimal_places=6, null=True, blank=True)
     # flat_fee: True charges the coming period, False the one that ended.
     in_advance = models.BooleanField(default=False)
-    # per_unit, graduated, volume and package: the one meter. rate_card: null, see `meters`.
+    # per_unit, graduated, volume, package and percentage: the one meter. rate_card and cost_plus: null, see `meters`.
     meter = models.ForeignKey(Meter, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
-    # rate_card: keys of the meters it prices; empty means every meter that is not part of another.
+    # rate_card and cost_plus: keys of the meters it prices; empty means every meter that is not part of another.
     meters = ArrayField(models.CharField(max_length=63), default=list, blank=True)
     # Where there is one meter: only these models; empty means all.
     only_models = ArrayField(models.CharField(max_length=200), default=list, blank=True)
@@ -101,8 +103,13 @@ class PriceComponent(models.Model):
     # graduated and volume, decimals as text: [{"up_to": "1000000", "unit_price": "0.15", "flat": "0"}, …,
     # {"up_to": null, …}].
     tiers = models.JSONField(default=list, blank=True, encoder=DjangoJSONEncoder)
-    # rate_card: times the list price; 0.9 is ten percent off.
+    # rate_card: times the list price; 0.9 is ten percent off. cost_plus: times the cost; 1.3 is thirty percent on top.
     multiplier = models.DecimalField(max_digits=12, decimal_places=6, default=Decimal(1))
+    # percentage: 2.9 is 2.9 percent of what the meter counts, which must be money in the version's currency.
+    percent = models.DecimalField(max_digits=12, decimal_places=6, null=True, blank=True)
+    # cost_plus: the least and the most that `scale` units may cost; null where there is no such bound.
+    floor = models.DecimalField(max_digits=30, decimal_places=12, null=True, blank=True)
+    ceiling = models.DecimalField(max_digits=30, decimal_places=12, null=True, blank=True)
 
     # minimum and maximum: positions of the components that count; empty means all that are neither.
     counted = ArrayField(models.PositiveSmallIntegerField(), default=list, blank=True)
@@ -133,6 +140,15 @@ class PriceComponent(models.Model):
                 condition=~models.Q(kind=ComponentKind.PACKAGE)
                 | models.Q(meter__isnull=False, unit_price__isnull=False),
                 name="price_component_package_complete",
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(kind=ComponentKind.PERCENTAGE)
+                | models.Q(meter__isnull=False, percent__isnull=False, percent__gte=0),
+                name="price_component_percentage_complete",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(floor=None) | models.Q(ceiling=None) | models.Q(floor__lte=models.F("ceiling")),
+                name="price_component_floor_below_ceiling",
             ),
             models.CheckConstraint(
                 condition=~models.Q(kind__in=(ComponentKind.MINIMUM, ComponentKind.MAXIMUM))

@@ -28,6 +28,9 @@ class PriceRows(models.QuerySet["Price"]):
     def list_prices(self, currency: str) -> Self:
         return self.filter(kind=PriceKind.LIST, currency=currency)
 
+    def provider_costs(self, currency: str) -> Self:
+        return self.filter(kind=PriceKind.COST, currency=currency)
+
     def overlapping(self, start: datetime, end: datetime) -> Self:
         """Rows valid at some instant of [start, end)."""
         ends_later = models.Q(valid_until=None) | models.Q(valid_until__gt=start)

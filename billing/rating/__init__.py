@@ -11,12 +11,14 @@ One module per price model; a new one subclasses `Component` and is exported her
 
 from billing.rating.bounds import Bound, Maximum, Minimum, UnknownComponent, require_known
 from billing.rating.component import Component, MeterComponent, Terms
+from billing.rating.cost_plus import CostPlus, FloorAboveCeiling
 from billing.rating.engine import DuplicateComponent, PriceBookCurrencyDiffers, rate
 from billing.rating.flat_fee import FlatFee
 from billing.rating.graduated import Graduated
 from billing.rating.lines import Line, Rating, Step
 from billing.rating.package import Package
 from billing.rating.per_unit import PerUnit
+from billing.rating.percentage import MeterCurrencyDiffers, Percentage
 from billing.rating.price_book import DuplicatePriceRow, PriceBook, PriceRow, PriceSpan
 from billing.rating.rate_card import RateCard, ReadingStraddlesPrice
 from billing.rating.readings import Reading, ReadingOutsidePeriod
@@ -26,17 +28,21 @@ from billing.rating.volume import Volume
 __all__ = [
     "Bound",
     "Component",
+    "CostPlus",
     "DuplicateComponent",
     "DuplicatePriceRow",
     "FlatFee",
+    "FloorAboveCeiling",
     "Graduated",
     "InvalidTiers",
     "Line",
     "Maximum",
     "MeterComponent",
+    "MeterCurrencyDiffers",
     "Minimum",
     "Package",
     "PerUnit",
+    "Percentage",
     "PriceBook",
     "PriceBookCurrencyDiffers",
     "PriceRow",

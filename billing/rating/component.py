@@ -20,7 +20,8 @@ class Terms:
     period: Period
     fee_period: Period | None  # what fees in advance are charged for; None when no period follows
     currency: str
-    prices: PriceBook
+    prices: PriceBook  # what customers pay
+    costs: PriceBook  # what the provider charges us
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,24 +30,28 @@ def rate(
     *,
     components: Sequence[Component],
     prices: PriceBook,
+    costs: PriceBook | None = None,
     period: Period,
     fee_period: Period | None,
     currency: str,
 ) -> Rating:
     """The exact lines for the readings of one period, in the order of the components; then caps, then minimums.
 
-    `fee_period` is what flat fees in advance are charged for, as a rule the period after this one; None when none
-    follows, and then no such fee is charged. A period still running is rated as if nothing more came: whether its
-    minimums are owed yet is the caller's to say. Raises ReadingOutsidePeriod, ReadingStraddlesPrice,
-    DuplicateComponent, UnknownComponent, PriceBookCurrencyDiffers and UnknownCurrency.
+    `prices` are the customers', `costs` the provider's; only cost-plus components look at the latter. `fee_period` is
+    what flat fees in advance are charged for, as a rule the period after this one; None when none follows, and then no
+    such fee is charged. A period still running is rated as if nothing more came: whether its minimums are owed yet is
+    the caller's to say. Raises ReadingOutsidePeriod, ReadingStraddlesPrice, DuplicateComponent, UnknownComponent,
+    MeterCurrencyDiffers, PriceBookCurrencyDiffers and UnknownCurrency.
     """
     currency_named(currency)
-    if prices.currency != currency:
-        raise PriceBookCurrencyDiffers(prices, currency)
+    costs = PriceBook((), currency=currency) if costs is None else costs
+    for book in (prices, costs):
+        if book.currency != currency:
+            raise PriceBookCurrencyDiffers(book, currency)
     if len({component.id for component in components}) < len(components):
         raise DuplicateComponent
     require_known(components)
-    terms = Terms(period, fee_period, currency, prices)
+    terms = Terms(period, fee_period, currency, prices, costs)
     shares, uncovered = _distribute(readings, components, period)
     priced = [component.price(share, terms) for component, share in zip(components, shares, strict=True)]
     charges = _charges(components, priced)

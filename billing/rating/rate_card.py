@@ -56,11 +56,18 @@ class RateCard(Component):
     def covers(self, reading: Reading) -> bool:
         return not self.meters or reading.meter in self.meters
 
+    def book(self, terms: Terms) -> PriceBook:
+        return terms.prices
+
+    def unit_price(self, row: PriceRow) -> Decimal:
+        """What the row's scale of units costs."""
+        return plain(EXACT.multiply(row.amount, self.multiplier))
+
     def price(self, readings: Sequence[Reading], terms: Terms) -> Priced:
         unpriced: list[Reading] = []
         by_row: dict[tuple[str, str, PriceRow], list[tuple[Reading, PriceSpan]]] = defaultdict(list)
         for reading in readings:
-            span = _span_of(reading, terms.prices)
+            span = _span_of(reading, self.book(terms))
             if span.row is None:
                 unpriced.append(reading)
             else:
@@ -91,7 +98,7 @@ class RateCard(Component):
 
     def _line(self, usage: _RowUsage, included: Decimal, currency: str) -> Line:
         billable = plain(EXACT.subtract(usage.quantity, included))
-        unit_price = plain(EXACT.multiply(usage.row.amount, self.multiplier))
+        unit_price = self.unit_price(usage.row)
         amount = cost_of(billable, unit_price, usage.row.scale)
         noun = meter_noun(usage.meter)
         explanation = usage_sentence(
@@ -119,10 +126,11 @@ class RateCard(Component):
             amount=amount,
             price_row_ids=(usage.row.id,),
             period=usage.period,
-            explanation=explanation + self._multiplier_note(usage.row, currency),
+            explanation=explanation + self.note(usage.row, currency),
         )
 
-    def _multiplier_note(self, row: PriceRow, currency: str) -> str:
+    def note(self, row: PriceRow, currency: str) -> str:
+        """How the unit price came from the row, after the sentence; nothing where it is the row's."""
         if self.multiplier == 1:
             return ""
         return f" (list price {format_exact(row.amount, currency)} × {format_quantity(self.multiplier)})"

@@ -42,11 +42,13 @@ def bill(
     components: Sequence[Component],
     rows: Sequence[PriceRow] = (),
     fee_period: Period | None = DECEMBER,
+    costs: Sequence[PriceRow] = (),
 ) -> Rating:
     return rate(
         readings,
         components=components,
         prices=PriceBook(rows, currency="USD"),
+        costs=PriceBook(costs, currency="USD"),
         period=NOVEMBER,
         fee_period=fee_period,
         currency="USD",

@@ -11,10 +11,12 @@ from billing import catalogue, rating
 from billing.component_values import ComponentInvalid
 from billing.forecasting import straight_line
 from billing.invoicing import close_period, running_bill
-from billing.models import ComponentKind, PlanVersion, Subscription
+from billing.models import ComponentKind, PlanVersion, PriceKind, Subscription
 from billing.plan_words import offer_of
+from billing.price_book import add_price
 from billing.schedules import first_period
-from tests.billing.billing_builders import LONG_AGO, at, meter, subscribed, use
+from metering.models import Meter
+from tests.billing.billing_builders import LONG_AGO, at, meter, price, subscribed, use
 
 pytestmark = pytest.mark.django_db
 
@@ -87,6 +89,57 @@ def test_version_whose_cap_counts_what_is_not_there_cannot_be_published(draft):
     cap.save()
     with pytest.raises(ComponentInvalid, match="component 7"):
         catalogue.publish_version(draft, now=LONG_AGO)
+
+
+@pytest.fixture
+def payments(db) -> Meter:
+    return Meter.objects.create(
+        key="payments",
+        name="Payments",
+        event_type="ai.usage",
+        value_field="payments",
+        aggregation="sum",
+        unit="USD",
+        display_scale=Decimal(1),
+    )
+
+
+def test_share_from_the_catalogue_to_the_bill(globex, draft, payments):
+    catalogue.add_percentage(draft, label="Payments", meter=payments, percent=Decimal("1.5"), included=Decimal(100))
+    assert words(draft) == [("Payments", "1.5% of payments", ("$100.00 free each month",))]
+    assert explained(globex, draft, payments=1_100) == {
+        "Payments": "$1,100.00 of payments, of which $100.00 free: 1.5% of $1,000.00 = $15.00"
+    }
+
+
+@pytest.mark.parametrize("key", ["payments", "input_tokens"])
+def test_share_of_what_is_not_money_of_the_plan_is_refused(payments, key):
+    draft = catalogue.draft_version(catalogue.create_plan("euro", name="Euro"), currency="EUR")
+    with pytest.raises(ComponentInvalid):
+        catalogue.add_percentage(draft, label="Share", meter=meter(key), percent=Decimal(1))
+
+
+def test_cost_plus_from_the_catalogue_to_the_invoice(globex, draft):
+    cost = add_price(
+        meter("input_tokens"),
+        model="gpt-4o",
+        currency="USD",
+        amount=Decimal("2.50"),
+        valid_from=LONG_AGO,
+        kind=PriceKind.COST,
+    )
+    price("input_tokens", "99", model="gpt-4o")
+    catalogue.add_cost_plus(
+        draft, label="Tokens", markup=Decimal("1.2"), meters=["input_tokens"], ceiling=Decimal("2.90")
+    )
+    assert words(draft) == [("Tokens", "20% above provider cost", ("At most $2.90 per 1,000,000", "Input tokens"))]
+    subscription = subscribed(globex, catalogue.publish_version(draft, now=LONG_AGO), anchor=at(2026, 10))
+    use(globex, at(2026, 10, 5), input_tokens=1_000_000)
+    invoice = close_period(subscription, now=at(2026, 11, 2))
+    (line,) = invoice.lines.all()
+    assert (line.amount_minor, line.price_ids) == (290, [cost.public_id])
+    assert line.explanation.endswith("(cost $2.50 × 1.2 = $3.00, but at most $2.90 per 1,000,000)")
+    assert [row["id"] for row in invoice.evidence["periods"][0]["prices"]] == [cost.public_id]
 
 
 @pytest.fixture
