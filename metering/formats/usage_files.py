@@ -1,4 +1,4 @@
-"""Usage files: CSV with a header, or JSON objects one per line; a row is an event.
+"""Usage files: CSV with a header, or JSON objects one per line; a row is an event. Or lines that are CloudEvents.
 
 A row's identity is the digest of the file's content and the row's line, so that a file can be imported again under
 any name. Shifting its times is no part of the identity: the same file with another shift conflicts instead of
@@ -20,6 +20,7 @@ import msgspec
 from accounts.errors import DomainError
 from metering.drafts import Draft, Refusal, make_draft
 from metering.exact_json import NotStorable, decode_object
+from metering.formats.cloudevents import decode_event
 from metering.models.events import RejectionReason
 
 LINE_SUFFIXES = frozenset({".ndjson", ".jsonl"})
@@ -68,6 +69,28 @@ class UsageFile:
 
 def look_over(path: Path, columns: Mapping[str, str] | None = None) -> UsageFile:
     """Digest, length and columns of a file; UnusableFile if it cannot be read or lacks a column."""
+    digest, lines = _measure(path)
+    first = next((row for row in UsageFile(path, "", 0, {}).rows() if isinstance(row, Row)), None)
+    if first is None:
+        raise UnusableFile(f"{path} has no rows: a CSV file needs a header and a row below it.")
+    return UsageFile(path, digest, lines, _columns(columns, list(first.values)))
+
+
+def look_over_lines(path: Path) -> UsageFile:
+    """Digest and length of a file of CloudEvents, one per line; UnusableFile if it cannot be read."""
+    return UsageFile(path, *_measure(path), {})
+
+
+def event_lines(file: UsageFile) -> Iterator[tuple[int, Draft | Refusal]]:
+    """Line and event of a file of CloudEvents. The events keep the names and subjects that they bring."""
+    with file.path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield number, decode_event(line.strip())
+
+
+def _measure(path: Path) -> tuple[str, int]:
+    """SHA-256 in hexadecimal, and the number of lines."""
     digest, lines, chunk = hashlib.sha256(), 0, b"\n"
     try:
         with path.open("rb") as file:
@@ -77,10 +100,7 @@ def look_over(path: Path, columns: Mapping[str, str] | None = None) -> UsageFile
             lines += not chunk.endswith(b"\n")
     except OSError as error:
         raise UnusableFile(f"{path} cannot be read: {error.strerror}.") from error
-    first = next((row for row in UsageFile(path, "", 0, {}).rows() if isinstance(row, Row)), None)
-    if first is None:
-        raise UnusableFile(f"{path} has no rows: a CSV file needs a header and a row below it.")
-    return UsageFile(path, digest.hexdigest(), lines, _columns(columns, list(first.values)))
+    return digest.hexdigest(), lines
 
 
 def _columns(wanted: Mapping[str, str] | None, present: list[str]) -> dict[str, str]:

@@ -207,3 +207,31 @@ def test_a_file_that_cannot_be_used_is_explained(import_usage, trace, text, word
 
 def test_a_missing_file_is_explained(import_usage, tmp_path):
     assert import_usage(tmp_path / "none.csv", code=1)["error"]["code"] == "unusable_file"
+
+
+def test_lines_of_cloudevents_keep_their_names_and_may_be_corrections(trace, acme, acme_key):
+    subject, time = acme_key.api_key.public_id, "2026-11-14T12:00:00Z"
+    shared = {"specversion": "1.0", "source": "gateway", "subject": subject, "time": time}
+    calls = [shared | {"id": f"c-{n}", "type": "ai.usage", "data": {"input_tokens": 5}} for n in range(2)]
+    void = shared | {"id": "v", "type": "kilotoken.void", "data": {"corrects": {"source": "gateway", "id": "c-0"}}}
+    lines = "\n\n".join(json.dumps(one) for one in (void, *calls)) + "\nnot json\n"
+
+    def run():
+        output = StringIO()
+        with pytest.raises(SystemExit) as ended:
+            call_command(
+                "import_usage", str(trace(lines, "e.ndjson")), "--cloudevents", "--fold", "--json", stdout=output
+            )
+        assert ended.value.code == 1
+        return json.loads(output.getvalue())
+
+    first, again = run(), run()
+    assert (first["accepted"], first["rejected"], first["refused_lines"][0]["line"]) == (3, 1, 6)
+    assert (again["accepted"], again["duplicates"]) == (0, 3)
+    assert sum(row.value for row in UsageInterval.objects.all()) == 6
+    assert {event.api_key_id for event in Event.objects.all()} == {acme_key.api_key.pk}
+
+
+def test_a_file_of_rows_needs_an_organisation(trace):
+    with pytest.raises(CommandError, match="--organisation"):
+        call_command("import_usage", str(trace()), "--model", "m-1")

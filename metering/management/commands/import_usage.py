@@ -1,4 +1,4 @@
-"""Import a usage file of an organisation: CSV with a header, or JSON objects one per line."""
+"""Import a usage file of an organisation (CSV with a header, or JSON objects one per line), or lines of CloudEvents."""
 
 import argparse
 import sys
@@ -54,13 +54,15 @@ class Tally:
 class Command(JsonCommand):
     help = (
         "Import a usage file (CSV with a header, or .ndjson/.jsonl) into an organisation. Safe to stop and to repeat: "
-        "a row's identity is the digest of the file and its line. Exit code 1 if a row was refused or conflicts."
+        "a row's identity is the digest of the file and its line. With --cloudevents, lines are whole CloudEvents, "
+        "corrections too, with names and subjects of their own. Exit code 1 if a row was refused or conflicts."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument("file", type=Path)
-        parser.add_argument("--organisation", required=True, metavar="SLUG", help="Slug or org_… id.")
+        parser.add_argument("--organisation", metavar="SLUG", help="Slug or org_… id; not with --cloudevents.")
+        parser.add_argument("--cloudevents", action="store_true", help="Each line is a CloudEvent as the API takes it.")
         parser.add_argument("--model", help="The model of all rows, unless a column holds it.")
         parser.add_argument("--api-key", metavar="key_…", help="Put the usage down to this key of the organisation.")
         parser.add_argument(
@@ -81,6 +83,12 @@ class Command(JsonCommand):
         parser.add_argument("--fold", action="store_true", help="Add the rows to the totals before ending.")
 
     def run(self, **options: Any) -> Mapping[str, Any]:
+        if options["cloudevents"]:
+            file = usage_files.look_over_lines(options["file"])
+            tally = self._import(file, usage_files.event_lines(file), None, backfill=options["backfill"])
+            return self._result(file, tally, fold=options["fold"])
+        if not options["organisation"]:
+            raise CommandError("Say whose usage it is with --organisation.")
         file = usage_files.look_over(options["file"], options["columns"])
         if not options["model"] and "model" not in file.columns:
             raise CommandError("Name the model with --model, or the column that holds it with --columns model=…")
@@ -88,7 +96,10 @@ class Command(JsonCommand):
         shift = {"shift": usage_files.shift_to(file, options["shift_to"])} if options["shift_to"] else {}
         rows = usage_files.drafts(file, type=options["type"], subject=name, model=options["model"], **shift)
         tally = self._import(file, rows, subject, backfill=options["backfill"])
-        if options["fold"]:
+        return self._result(file, tally, fold=options["fold"])
+
+    def _result(self, file: usage_files.UsageFile, tally: Tally, *, fold: bool) -> Mapping[str, Any]:
+        if fold:
             while aggregation.fold_pending(now=timezone.now()).batches:
                 pass
         return {
@@ -100,9 +111,7 @@ class Command(JsonCommand):
             "conflicts": tally.conflicts,
             "rejected": tally.rejected,
             "refused_lines": tally.refused_lines,
-            "totals": "up to date"
-            if options["fold"]
-            else "follow within seconds, or at once with the command aggregate",
+            "totals": "up to date" if fold else "follow within seconds, or at once with the command aggregate",
         }
 
     def exit_code(self, result: Mapping[str, Any]) -> int:
@@ -112,7 +121,7 @@ class Command(JsonCommand):
         self,
         file: usage_files.UsageFile,
         rows: Iterator[tuple[int, Draft | Refusal]],
-        subject: Subject,
+        subject: Subject | None,
         *,
         backfill: bool,
     ) -> Tally:
