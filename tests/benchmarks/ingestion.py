@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import quantiles
 from struct import Struct
+from tempfile import TemporaryFile
 
 import psycopg
 from django.db import connection
@@ -114,12 +115,14 @@ def _send(
 ) -> tuple[list[Report], float]:
     """The senders' reports, and the greatest lag seen while they sent."""
     start_at = time.time() + SECONDS_AHEAD
-    senders = []
+    senders, answers = [], []
     for number in range(scenario.senders):
         common = (installation.port, world.token, world.subjects, scenario.batch, scenario.connections)
         order = Order(*common, seconds, start_at, number, run)
         command = [sys.executable, "-m", "tests.benchmarks.sender"]
-        senders.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT))
+        # A file, since a pipe holds less than a long report.
+        answers.append(TemporaryFile("w+"))  # noqa: SIM115 (read at the end)
+        senders.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=answers[-1], text=True, cwd=ROOT))
         assert senders[-1].stdin
         senders[-1].stdin.write(json.dumps(asdict(order)))
         senders[-1].stdin.close()
@@ -127,7 +130,12 @@ def _send(
     while any(sender.poll() is None for sender in senders):
         lag = max(lag, aggregation.lag(timezone.now()).oldest_seconds)
         time.sleep(0.25)
-    return [Report(**json.loads(sender.stdout.read())) for sender in senders if sender.stdout], lag
+    reports = []
+    for answer in answers:
+        with answer:
+            answer.seek(0)
+            reports.append(Report(**json.load(answer)))
+    return reports, lag
 
 
 def _drain() -> float:
