@@ -87,7 +87,7 @@ def test_what_never_arrived_is_404(ask, draft):
     take(draft("1"))
     assert ask("2", code=404)["code"] == "unknown_event"
     assert ask("1", source="other", code=404)["code"] == "unknown_event"
-    assert ask("1\x00", code=404)["code"] == "unknown_event"
+    assert ask("1\x00", code=400)["code"] == "bad_request"
     assert ask("", code=400)["code"] == "event_required"
 
 

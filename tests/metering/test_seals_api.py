@@ -64,7 +64,7 @@ def test_sources_and_ids_of_any_kind_can_be_asked_for(acme_api, draft):
         ({}, 400, "event_required"),
         ({"source": "gateway"}, 400, "event_required"),
         ({"source": "gateway", "id": "unknown"}, 404, "unknown_event"),
-        ({"source": "gateway", "id": "nul\0\ud800"}, 404, "unknown_event"),
+        ({"source": "gateway", "id": "nul\0\ud800"}, 400, "bad_request"),
         ({"source": "gateway", "id": "e-today"}, 409, "not_sealed_yet"),
         ({"source": "gateway", "id": "e-1"}, 409, "seal_broken"),
     ],
