@@ -23,7 +23,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome"
 FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-quic", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 # A missing page says so itself; the others are a poll that was under way when its page was left.
-HARMLESS = ("Failed to load resource", "htmx:sendError", "htmx:afterRequest")
+HARMLESS = ("Failed to load resource", "htmx:sendAbort", "htmx:sendError", "htmx:afterRequest")
 BREACHES = """axe.run().then(result => result.violations.map(({id, impact, nodes}) => (
     {rule: id, weight: impact, places: nodes.map(node => node.target.join()).join("; ")}
 )))"""
