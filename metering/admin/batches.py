@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
@@ -119,9 +120,14 @@ class IngestBatchAdmin(ReadOnlyAdmin):
             "form": form,
             "void_form": void_form,
             "facts": facts,
+            "event_data": _as_json(facts.acceptance.data) if facts and facts.acceptance else "",
             "may_void": self.has_act_permission(request),
         }
         return TemplateResponse(request, "metering/admin/event.html", self._context(request, shown))
 
     def _context(self, request: HttpRequest, shown: dict[str, Any]) -> dict[str, Any]:
         return {**self.admin_site.each_context(request), "opts": self.opts, **shown}
+
+
+def _as_json(data: dict[str, Any]) -> str:
+    return msgspec.json.format(msgspec.json.Encoder(decimal_format="number").encode(data), indent=2).decode()

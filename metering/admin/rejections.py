@@ -37,6 +37,8 @@ class BulkReplayForm(forms.Form):
 
 
 class ReplayForm(BulkReplayForm):
+    field_order = ("body", "backfill")
+
     body = forms.CharField(label="The event", widget=UnfoldAdminTextareaWidget({"rows": 16, "spellcheck": "false"}))
 
 

@@ -135,7 +135,7 @@ def fold_pending(*, now: datetime, limit_events: int = 50_000, organisation: Org
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(PLANNER)
         claimed = _claim(cursor, limit_events, organisation)
-        claimed, correcting = _part_corrections(cursor, claimed)
+        claimed, correcting = _part_corrections(cursor, claimed) if claimed else ([], [])
         last_used = _fold(cursor, claimed, correcting) if claimed else []
         cursor.execute(MARK_FOLDED, [now, [batch.id for batch in claimed]])
     if last_used:

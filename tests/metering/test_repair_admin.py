@@ -98,7 +98,9 @@ def test_types_that_no_meter_reads_are_listed(admin, draft, now):
 def test_an_event_is_found_and_voided(admin, draft, now, acme):
     take(draft("1", time=now, input_tokens=5), now=now)
     named = {"organisation": "acme", "source": "gateway", "id": "1"}
-    assert "Void this event" in page(admin, "ingestbatch_find_event", **named)
+    shown = page(admin, "ingestbatch_find_event", **named)
+    assert "Void this event" in shown
+    assert "&quot;input_tokens&quot;: 5" in shown
     void = reverse("admin:metering_ingestbatch_void")
     assert "required" in admin.post(void, named).content.decode()
     done = admin.post(void, named | {"reason": "Sent by mistake"}, follow=True).content.decode()
