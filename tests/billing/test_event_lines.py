@@ -1,0 +1,64 @@
+"""GET /v1/event-lines: which line of which bill an event feeds."""
+
+import pytest
+import time_machine
+
+from accounts.models import Scope
+from billing.invoicing import close_period
+from tests import factories
+from tests.billing.billing_builders import at, payg, price, subscribed
+from tests.metering.usage_world import correction, event, fold_all, send
+
+NOW = at(2026, 10, 20)
+
+
+@pytest.fixture
+def world(globex):
+    """September closed; one event in time, one late, one of October; one that was voided."""
+    price("input_tokens", "1.00")
+    subscription = subscribed(globex, payg(), anchor=at(2026, 9))
+    take(globex, "in-time", at(2026, 9, 3), at(2026, 9, 3))
+    invoice = close_period(subscription, now=at(2026, 10, 1, 2))
+    take(globex, "late", at(2026, 9, 30), at(2026, 10, 5))
+    take(globex, "october", at(2026, 10, 6), at(2026, 10, 6))
+    take(globex, "voided", at(2026, 10, 6), at(2026, 10, 6))
+    send(correction(globex.public_id, "voided", at(2026, 10, 7)), now=at(2026, 10, 7))
+    fold_all(at(2026, 10, 7))
+    return invoice
+
+
+def take(organisation, name, when, now):
+    send(event(organisation.public_id, when, event_id=name, model="gpt-4o", input_tokens=1_000_000), now=now)
+    fold_all(now)
+
+
+@pytest.fixture
+def ask(api, globex):
+    def get(name, code=200, secret=None):
+        with time_machine.travel(NOW, tick=False):
+            client = api(secret or factories.access_token(globex).secret)
+            answer = client.get("/v1/event-lines", {"source": "gateway", "id": name})
+        assert answer.status_code == code, answer.content
+        return answer.json()
+
+    return get
+
+
+def test_an_event_names_the_line_that_charges_it(ask, world):
+    [invoiced] = ask("in-time")
+    assert (invoiced["meter"], invoiced["invoice"], invoiced["kind"]) == ("input_tokens", world.number, "usage")
+    [late] = ask("late")
+    assert (late["invoice"], late["kind"], late["period_start"]) == (None, "adjustment", "2026-09-01T00:00:00Z")
+    [running] = ask("october")
+    assert (running["invoice"], running["kind"], running["period_start"]) == (None, "usage", "2026-10-01T00:00:00Z")
+
+
+def test_what_does_not_count_feeds_no_line(ask, world):
+    assert ask("voided") == []
+
+
+def test_other_events_do_not_exist(ask, world, acme):
+    assert ask("none", code=404)["code"] == "unknown_event"
+    assert ask("", code=404)["code"] == "unknown_event"
+    ask("in-time", code=404, secret=factories.access_token(acme).secret)
+    ask("in-time", code=403, secret=factories.access_token(acme, scopes=[Scope.USAGE_READ]).secret)
