@@ -116,8 +116,8 @@ GET: dict[str, Any] = {
     "description": """
 The verdict on an event by its source and id: accepted, with the meters it feeds, the quarter hour in which it counts
 and what corrected it; or rejected, with all reasons. Conflicting bodies sent under the same name are among the
-`refusals`. `GET /v1/event-lines` names the lines of bills that it feeds. For sources without a slash there is also `/v1/events/{source}/{id}`. Needs the scope `events:write` or
-`usage:read`.
+`refusals`. `GET /v1/event-lines` names the lines of bills that it feeds. For sources without a slash there is also
+`/v1/events/{source}/{id}`. Needs the scope `events:write` or `usage:read`.
 """,
     "parameters": [
         _ORGANISATION,

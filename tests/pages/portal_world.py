@@ -8,6 +8,7 @@ from accounts.organisations import invite
 from billing.catalogue import newest_version
 from billing.invoicing import close_period
 from billing.models import Invoice, Plan, PlanVersion, Subscription
+from metering.models import Event
 from tests import factories
 from tests.billing.billing_builders import at, payg, price, subscribed, team
 from tests.metering.usage_world import event, fold_all, send
@@ -37,6 +38,7 @@ def build_world(organisation: Organisation, rows: int = 1) -> World:
     key, project = {"public_id": keys[0].api_key.public_id}, {"public_id": projects[0].public_id}
     member, invitation = {"public_id": members[0].public_id}, {"public_id": invitations[0].public_id}
     invoice, other_plan = {"number": str(invoices[-1].number)}, {"?": "?plan=team"}
+    accepted = Event.objects.filter(organisation=organisation).order_by("time", "key")[0]
     filled = {
         "accounts:invitation_withdrawal": invitation,
         "accounts:member_role": member,
@@ -50,6 +52,7 @@ def build_world(organisation: Organisation, rows: int = 1) -> World:
         "billing:plan_change": other_plan,
         **dict.fromkeys(("api-key", "api-key-rotation", "api-key-revocation"), key),
         "v1_invoice": invoice,
+        "event": {"source": accepted.source, "event_id": accepted.event_id},
         "openmeter-meter-query": {"key": "input_tokens", "?": f"?subject={keys[0].api_key.public_id}"},
     }
     return World(organisation, subscription, filled)

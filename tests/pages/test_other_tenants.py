@@ -11,7 +11,7 @@ from tests.pages.addresses import all_routes, routes_of_an_organisation, routes_
 
 ROUTES = routes_of_an_organisation()
 WITH_THINGS = [route for route in ROUTES if len(route.parts) > 1]
-API_THINGS = [route for route in routes_of_the_api() if route.parts & {"public_id", "number"}]
+API_THINGS = [route for route in routes_of_the_api() if route.parts & {"public_id", "number", "event_id"}]
 # Lists and figures of the caller's organisation; another may not even be named.
 API_LISTS = [
     route
@@ -19,7 +19,8 @@ API_LISTS = [
     if route.name in {"api-keys", "usage-figures", "v1_bill", "v1_invoices", "seals"}
 ]
 INTAKE = {"events", "litellm", "otlp-traces", "openmeter-events"}
-PROOFS = [route for route in routes_of_the_api() if route.name == "proofs"]
+# Asked about one event, named in the query.
+ABOUT_EVENTS = [route for route in routes_of_the_api() if route.name in {"proofs", "v1_event_lines"}]
 # A filter by subject, tried by itself; and the same document for everybody.
 OTHERS = {"openmeter-meter-query", "openapi"}
 
@@ -34,7 +35,7 @@ def gus_token(globex) -> str:
 
 
 def test_every_endpoint_of_the_api_is_swept():
-    swept = {route.name for route in [*API_THINGS, *API_LISTS, *PROOFS]} | INTAKE | OTHERS
+    swept = {route.name for route in [*API_THINGS, *API_LISTS, *ABOUT_EVENTS]} | INTAKE | OTHERS
     assert {route.name for route in routes_of_the_api()} == swept
 
 
@@ -87,7 +88,7 @@ def test_things_of_acme_do_not_exist_for_the_token_of_another(world, api, gus_to
 
 
 def test_lists_of_another_organisation_cannot_be_asked_for(world, acme, api, gus_token):
-    for route in [*API_LISTS, *PROOFS]:
+    for route in [*API_LISTS, *ABOUT_EVENTS]:
         address = route.address(world)
         for name in ("acme", acme.public_id):
             assert api(gus_token).get(f"{address}?organisation={name}").status_code == 404, route.name
