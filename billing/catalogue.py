@@ -115,6 +115,9 @@ def copy_version(version: PlanVersion) -> PlanVersion:
     return draft
 
 
+# What prices usage may hold only in weekly `windows`, in the words of `rating.parse_windows`.
+
+
 def add_flat_fee(version: PlanVersion, *, label: str, amount: Decimal, in_advance: bool = False) -> PriceComponent:
     return _add(version, ComponentKind.FLAT_FEE, label=label, amount=amount, in_advance=in_advance)
 
@@ -128,11 +131,13 @@ def add_per_unit(
     scale: Decimal | None = None,
     included: Decimal = ZERO,
     only_models: Sequence[str] = (),
+    windows: str = "",
 ) -> PriceComponent:
     return _add(
         version,
         ComponentKind.PER_UNIT,
         label=label,
+        windows=windows,
         meter=meter,
         unit_price=unit_price,
         scale=meter.display_scale if scale is None else scale,
@@ -150,11 +155,13 @@ def add_graduated(
     scale: Decimal | None = None,
     included: Decimal = ZERO,
     only_models: Sequence[str] = (),
+    windows: str = "",
 ) -> PriceComponent:
     return _add(
         version,
         ComponentKind.GRADUATED,
         label=label,
+        windows=windows,
         meter=meter,
         scale=meter.display_scale if scale is None else scale,
         tiers=_tier_rows(tiers),
@@ -172,12 +179,14 @@ def add_volume(
     scale: Decimal | None = None,
     included: Decimal = ZERO,
     only_models: Sequence[str] = (),
+    windows: str = "",
 ) -> PriceComponent:
     """All units at the price of the tier that the period's usage reaches."""
     return _add(
         version,
         ComponentKind.VOLUME,
         label=label,
+        windows=windows,
         meter=meter,
         scale=meter.display_scale if scale is None else scale,
         tiers=_tier_rows(tiers),
@@ -195,12 +204,14 @@ def add_package(
     size: Decimal,
     included: Decimal = ZERO,
     only_models: Sequence[str] = (),
+    windows: str = "",
 ) -> PriceComponent:
     """`price` for every started block of `size` units."""
     return _add(
         version,
         ComponentKind.PACKAGE,
         label=label,
+        windows=windows,
         meter=meter,
         unit_price=price,
         scale=size,
@@ -216,12 +227,14 @@ def add_rate_card(
     meters: Sequence[str] = (),
     included: Mapping[str, Decimal] | None = None,
     multiplier: Decimal = Decimal(1),
+    windows: str = "",
 ) -> PriceComponent:
     """Usage at the price book. Without `meters`, every meter that is not part of another."""
     return _add(
         version,
         ComponentKind.RATE_CARD,
         label=label,
+        windows=windows,
         meters=list(meters),
         included={key: str(units) for key, units in (included or {}).items()},
         multiplier=multiplier,
@@ -236,12 +249,14 @@ def add_percentage(
     percent: Decimal,
     included: Decimal = ZERO,
     only_models: Sequence[str] = (),
+    windows: str = "",
 ) -> PriceComponent:
     """A share of what the meter counts beyond `included`; its unit must be the version's currency."""
     return _add(
         version,
         ComponentKind.PERCENTAGE,
         label=label,
+        windows=windows,
         meter=meter,
         percent=percent,
         included={meter.key: str(included)} if included else {},
@@ -259,12 +274,14 @@ def add_cost_plus(
     ceiling: Decimal | None = None,
     scale: Decimal = Decimal(1_000_000),
     included: Mapping[str, Decimal] | None = None,
+    windows: str = "",
 ) -> PriceComponent:
     """Usage at the provider's cost times `markup`; `scale` units cost no less than `floor`, no more than `ceiling`."""
     return _add(
         version,
         ComponentKind.COST_PLUS,
         label=label,
+        windows=windows,
         meters=list(meters),
         multiplier=markup,
         floor=floor,

@@ -12,6 +12,9 @@ from billing import rating
 from billing.models import ComponentKind, PriceComponent
 from billing.money import ZERO
 
+# Kinds that price no usage.
+TIMELESS_KINDS = frozenset({ComponentKind.FLAT_FEE, ComponentKind.MINIMUM, ComponentKind.MAXIMUM})
+
 
 class ComponentInvalid(DomainError):
     code = "component_invalid"
@@ -31,6 +34,8 @@ def component_values(rows: Sequence[PriceComponent], whole_meters: tuple[str, ..
 def component_value(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Component:
     """One row as rating's value class; `whole_meters` are what an open rate card prices. Raises ComponentInvalid."""
     try:
+        if row.windows and row.kind in TIMELESS_KINDS:
+            raise ValueError("only what prices usage can have weekly windows")
         return _VALUES[ComponentKind(row.kind)](row, whole_meters)
     except (ValueError, ArithmeticError, KeyError, TypeError) as error:
         raise ComponentInvalid(f"The component “{row.label}” cannot be charged: {error}") from error
@@ -46,6 +51,7 @@ def _per_unit(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Comp
     return rating.PerUnit(
         id=str(row.position),
         label=row.label,
+        windows=_windows(row),
         meter=_meter_key(row),
         scale=row.scale,
         included=_included(row).get(_meter_key(row), ZERO),
@@ -58,6 +64,7 @@ def _graduated(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Com
     return rating.Graduated(
         id=str(row.position),
         label=row.label,
+        windows=_windows(row),
         meter=_meter_key(row),
         scale=row.scale,
         included=_included(row).get(_meter_key(row), ZERO),
@@ -70,6 +77,7 @@ def _volume(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Compon
     return rating.Volume(
         id=str(row.position),
         label=row.label,
+        windows=_windows(row),
         meter=_meter_key(row),
         scale=row.scale,
         included=_included(row).get(_meter_key(row), ZERO),
@@ -82,6 +90,7 @@ def _package(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Compo
     return rating.Package(
         id=str(row.position),
         label=row.label,
+        windows=_windows(row),
         meter=_meter_key(row),
         scale=row.scale,
         included=_included(row).get(_meter_key(row), ZERO),
@@ -94,6 +103,7 @@ def _rate_card(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Com
     return rating.RateCard(
         id=str(row.position),
         label=row.label,
+        windows=_windows(row),
         meters=tuple(row.meters) or whole_meters,
         included=_included(row),
         multiplier=row.multiplier,
@@ -108,6 +118,7 @@ def _percentage(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Co
     return rating.Percentage(
         id=str(row.position),
         label=row.label,
+        windows=_windows(row),
         meter=key,
         included=_included(row).get(key, ZERO),
         models=tuple(row.only_models),
@@ -120,6 +131,7 @@ def _cost_plus(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Com
     return rating.CostPlus(
         id=str(row.position),
         label=row.label,
+        windows=_windows(row),
         meters=tuple(row.meters) or whole_meters,
         included=_included(row),
         multiplier=row.multiplier,
@@ -151,6 +163,10 @@ _VALUES = {
     ComponentKind.MINIMUM: _minimum,
     ComponentKind.MAXIMUM: _maximum,
 }
+
+
+def _windows(row: PriceComponent) -> rating.Windows | None:
+    return rating.parse_windows(row.windows) if row.windows else None
 
 
 def _required(value: Decimal | None, name: str) -> Decimal:

@@ -96,7 +96,9 @@ def _reading(reading: rating.Reading) -> dict[str, str]:
 
 
 def _price(row: rating.PriceRow) -> dict[str, Any]:
+    windows = {"windows": str(row.windows)} if row.windows else {}
     return {
+        **windows,
         "id": row.id,
         "meter": row.meter,
         "model": row.model,

@@ -1,7 +1,7 @@
 """What a plan charges, said in words: for the pricing page, the plan page and the admin. Computes nothing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from billing import rating
@@ -51,12 +51,21 @@ def offer_of(version: PlanVersion, names: dict[str, str] | None = None) -> PlanO
         version=version,
         fee=format_exact(sum(fees, Decimal(0)), version.currency),
         rhythm=version.cadence,
-        components=tuple(words_of(component, version, names, labels) for component in components),
+        components=tuple(_timed_words_of(component, version, names, labels) for component in components),
     )
 
 
 def meter_names() -> dict[str, str]:
     return dict(Meter.objects.values_list("key", "name"))
+
+
+def _timed_words_of(
+    component: rating.Component, version: PlanVersion, names: dict[str, str], labels: dict[str, str]
+) -> ComponentWords:
+    words = words_of(component, version, names, labels)
+    if component.windows is None:
+        return words
+    return replace(words, details=(*words.details, f"Only {component.windows}"))
 
 
 def words_of(

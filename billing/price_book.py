@@ -35,6 +35,11 @@ class PriceEndsTooEarly(DomainError):
     sentence = "A price must end after it begins."
 
 
+class PriceWindowsInvalid(DomainError):
+    code = "invalid_windows"
+    sentence = "These are not weekly windows."
+
+
 def add_price(
     meter: Meter,
     *,
@@ -45,16 +50,18 @@ def add_price(
     scale: Decimal | None = None,
     valid_until: datetime | None = None,
     kind: str = PriceKind.LIST,
+    windows: str = "",
     source: str = "operator",
     actor: Actor = None,
     request: HttpRequest | None = None,
 ) -> Price:
     """Add a row: `scale` units (the meter's display scale unless given) cost `amount` of the currency's major unit.
 
-    An empty `model` prices every model without a row of its own. Backdating into a closed period inside the late window
-    shows up on the next invoice as an adjustment.
+    An empty `model` prices every model without a row of its own. With weekly `windows`, in the words of
+    `rating.parse_windows`, the row holds only in them. Backdating into a closed period inside the late window shows up
+    on the next invoice as an adjustment.
     """
-    require_possible(currency, valid_from, valid_until)
+    require_possible(currency, valid_from, valid_until, windows)
     with transaction.atomic():
         price = Price.objects.create(
             kind=kind,
@@ -65,6 +72,7 @@ def add_price(
             scale=require_positive(meter.display_scale if scale is None else scale, "scale"),
             valid_from=valid_from,
             valid_until=valid_until,
+            windows=windows,
             source=source,
         )
         record(
@@ -79,8 +87,12 @@ def add_price(
     return price
 
 
-def require_possible(currency: str, valid_from: datetime, valid_until: datetime | None) -> None:
-    """Raises PriceCurrencyUnknown, PriceOffQuarterHour or PriceEndsTooEarly."""
+def require_possible(currency: str, valid_from: datetime, valid_until: datetime | None, windows: str = "") -> None:
+    """Raises PriceCurrencyUnknown, PriceOffQuarterHour, PriceEndsTooEarly or PriceWindowsInvalid."""
+    try:
+        rating.parse_windows(windows) if windows else None
+    except rating.InvalidWindows as error:
+        raise PriceWindowsInvalid(str(error)) from error
     if currency not in CURRENCIES:
         raise PriceCurrencyUnknown
     if any(instant and quarter_hour_floor(instant) != instant for instant in (valid_from, valid_until)):
@@ -103,7 +115,7 @@ def _book(prices: PriceRows, currency: str, period: Period) -> rating.PriceBook:
     rows = (
         prices.overlapping(period.start, period.end)
         .order_by("known_from", "pk")
-        .values_list("public_id", "meter__key", "model", "amount", "scale", "valid_from", "valid_until")
+        .values_list("public_id", "meter__key", "model", "amount", "scale", "valid_from", "valid_until", "windows")
     )
     return rating.PriceBook(
         (
@@ -116,8 +128,9 @@ def _book(prices: PriceRows, currency: str, period: Period) -> rating.PriceBook:
                 valid_from=valid_from,
                 valid_until=valid_until,
                 currency=currency,
+                windows=rating.parse_windows(windows) if windows else None,
             )
-            for public_id, meter, model, amount, scale, valid_from, valid_until in rows
+            for public_id, meter, model, amount, scale, valid_from, valid_until, windows in rows
         ),
         currency=currency,
     )

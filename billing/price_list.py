@@ -12,7 +12,8 @@ from metering.models import Meter
 @dataclass(frozen=True, slots=True)
 class PriceCell:
     meter: str
-    price: Price | None
+    price: Price | None  # at any time
+    in_windows: tuple[Price, ...] = ()  # at certain hours of the week, instead
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +37,19 @@ def price_lists(now: datetime) -> list[PriceList]:
 
 
 def price_list(currency: str, now: datetime) -> PriceList:
-    in_force: dict[str, dict[int, Price]] = defaultdict(dict)
+    in_force: dict[str, dict[tuple[int, str], Price]] = defaultdict(dict)
     for price in Price.objects.list_prices(currency).in_force(now):
-        in_force[price.model][price.meter_id] = price
-    priced = {meter_id for prices in in_force.values() for meter_id in prices}
+        in_force[price.model][price.meter_id, price.windows] = price
+    priced = {meter_id for prices in in_force.values() for meter_id, _ in prices}
     meters = tuple(Meter.objects.filter(pk__in=priced))
     models = sorted(in_force, key=lambda model: (not model, model))
     return PriceList(currency, meters, tuple(_row(model, in_force[model], meters) for model in models))
 
 
-def _row(model: str, prices: dict[int, Price], meters: Sequence[Meter]) -> PriceListRow:
-    return PriceListRow(model, tuple(PriceCell(meter.name, prices.get(meter.pk)) for meter in meters))
+def _row(model: str, prices: dict[tuple[int, str], Price], meters: Sequence[Meter]) -> PriceListRow:
+    return PriceListRow(model, tuple(_cell(prices, meter) for meter in meters))
+
+
+def _cell(prices: dict[tuple[int, str], Price], meter: Meter) -> PriceCell:
+    in_windows = [price for (meter_id, windows), price in prices.items() if meter_id == meter.pk and windows]
+    return PriceCell(meter.name, prices.get((meter.pk, "")), tuple(in_windows))

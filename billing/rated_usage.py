@@ -1,4 +1,4 @@
-"""What an organisation used in one period, rated: metering's totals, cut where prices change, through `rate()`.
+"""What an organisation used in one period, rated: metering's totals, cut where prices and windows change, by `rate()`.
 
 The one way from totals to amounts; the running bill, the invoice and the adjustments of later invoices all take it.
 """
@@ -37,7 +37,7 @@ def rate_period(subscription: Subscription, period: Period, *, fees_due: bool = 
     prices = price_book(subscription.currency, period)
     needs_costs = any(isinstance(component, rating.CostPlus) for component in components)
     costs = cost_book(subscription.currency, period) if needs_costs else None
-    splits = [at for book in (prices, costs) if book is not None for at in book.boundaries(period)]
+    splits = rating.boundaries(components, [book for book in (prices, costs) if book is not None], period)
     readings = read_usage(subscription, period, components=components, splits=splits)
     result = rating.rate(
         readings,

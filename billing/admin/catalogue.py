@@ -37,6 +37,7 @@ COMPONENT_FIELDS = (
     "floor",
     "ceiling",
     "counted",
+    "windows",
 )
 
 
@@ -101,6 +102,7 @@ class ComponentForm(forms.ModelForm):
             "included": 'Units per period that cost nothing: {"input_tokens": "1000000"}.',
             "tiers": 'By tier: [{"up_to": "1000000", "unit_price": "0.15"}, {"up_to": null, "unit_price": "0.10"}]',
             "amount": "Flat fee, minimum and maximum: per period, in dollars, euros and so on.",
+            "windows": "Only usage at these times: “Mon-Fri 22:00-06:00 Europe/Berlin”. Empty: always.",
             "counted": "Minimum and maximum: positions of the components that count. Empty: all.",
             "multiplier": "Price book: times the list price; 0.9 is ten percent off. Provider cost: times the cost.",
             "percent": "Percentage: 2.9 is 2.9% of what the meter counts. Its unit must be the plan's currency.",

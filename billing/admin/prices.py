@@ -15,7 +15,7 @@ from billing.models import Price
 from billing.money import CURRENCIES, format_unit_price
 from billing.price_book import add_price, require_possible
 
-FIELDS = ("kind", "meter", "model", "currency", "amount", "scale", "valid_from", "valid_until", "source")
+FIELDS = ("kind", "meter", "model", "currency", "amount", "scale", "valid_from", "valid_until", "windows", "source")
 
 
 class NewPriceForm(forms.ModelForm):
@@ -27,6 +27,7 @@ class NewPriceForm(forms.ModelForm):
             "amount": "What that many units cost, in dollars, euros and so on, not in cents.",
             "scale": "How many units the amount buys.",
             "valid_from": "On a quarter hour. Backdating into a closed period makes an adjustment on the next invoice.",
+            "windows": "Only at these times: “Mon-Fri 01:00-04:00, 06:00-10:00 UTC”. Empty: always.",
             "valid_until": "Empty: until another row takes over.",
         }
 
@@ -37,7 +38,9 @@ class NewPriceForm(forms.ModelForm):
         cleaned = super().clean() or {}
         if {"currency", "valid_from"} <= cleaned.keys():
             try:
-                require_possible(cleaned["currency"], cleaned["valid_from"], cleaned.get("valid_until"))
+                require_possible(
+                    cleaned["currency"], cleaned["valid_from"], cleaned.get("valid_until"), cleaned["windows"]
+                )
             except DomainError as error:
                 raise forms.ValidationError(error.sentence, code=error.code) from error
         return cleaned

@@ -111,6 +111,8 @@ class PriceComponent(models.Model):
     floor = models.DecimalField(max_digits=30, decimal_places=12, null=True, blank=True)
     ceiling = models.DecimalField(max_digits=30, decimal_places=12, null=True, blank=True)
 
+    # Where usage is priced: only in these weekly windows, "Mon-Fri 22:00-06:00 Europe/Berlin". Empty: at any time.
+    windows = models.CharField(max_length=300, blank=True)
     # minimum and maximum: positions of the components that count; empty means all that are neither.
     counted = ArrayField(models.PositiveSmallIntegerField(), default=list, blank=True)
 

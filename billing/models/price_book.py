@@ -1,7 +1,7 @@
 """The price book: what a unit of a meter costs for a model, and since when. Rows are only ever added.
 
 A correction is a new row with the same `valid_from`: of two rows in force the later `valid_from` wins, then the
-later `known_from`.
+later `known_from`. A row whose weekly window is open beats rows without windows.
 """
 
 from datetime import datetime
@@ -56,6 +56,8 @@ class Price(models.Model):
     # Half-open, on quarter hours, so that no interval is split; a null end means: until another row takes over.
     valid_from = models.DateTimeField()
     valid_until = models.DateTimeField(null=True, blank=True)
+    # Holds only in these weekly windows: "Mon-Fri 01:00-04:00, 06:00-10:00 UTC". Empty: at any time.
+    windows = models.CharField(max_length=300, blank=True)
     # When this installation learnt of it.
     known_from = models.DateTimeField(default=timezone.now, editable=False)
     # Where the figure comes from: "operator", "genai-prices 0.2.3".

@@ -10,9 +10,9 @@ One module per price model; a new one subclasses `Component` and is exported her
 """
 
 from billing.rating.bounds import Bound, Maximum, Minimum, UnknownComponent, require_known
-from billing.rating.component import Component, MeterComponent, Terms
+from billing.rating.component import Component, MeterComponent, ReadingStraddlesWindow, Terms
 from billing.rating.cost_plus import CostPlus, FloorAboveCeiling
-from billing.rating.engine import DuplicateComponent, PriceBookCurrencyDiffers, rate
+from billing.rating.engine import DuplicateComponent, PriceBookCurrencyDiffers, boundaries, rate
 from billing.rating.flat_fee import FlatFee
 from billing.rating.graduated import Graduated
 from billing.rating.lines import Line, Rating, Step
@@ -24,6 +24,7 @@ from billing.rating.rate_card import RateCard, ReadingStraddlesPrice
 from billing.rating.readings import Reading, ReadingOutsidePeriod
 from billing.rating.tiers import InvalidTiers, Tier
 from billing.rating.volume import Volume
+from billing.rating.windows import InvalidWindows, Windows, parse_windows
 
 __all__ = [
     "Bound",
@@ -35,6 +36,7 @@ __all__ = [
     "FloorAboveCeiling",
     "Graduated",
     "InvalidTiers",
+    "InvalidWindows",
     "Line",
     "Maximum",
     "MeterComponent",
@@ -52,11 +54,15 @@ __all__ = [
     "Reading",
     "ReadingOutsidePeriod",
     "ReadingStraddlesPrice",
+    "ReadingStraddlesWindow",
     "Step",
     "Terms",
     "Tier",
     "UnknownComponent",
     "Volume",
+    "Windows",
+    "boundaries",
+    "parse_windows",
     "rate",
     "require_known",
 ]

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import ClassVar
 
@@ -11,6 +12,17 @@ from billing.periods import Period
 from billing.rating.lines import Line
 from billing.rating.price_book import PriceBook
 from billing.rating.readings import Reading
+from billing.rating.windows import Windows
+
+
+class ReadingStraddlesWindow(ValueError):
+    code = "reading_straddles_window"
+
+    def __init__(self, reading: Reading, label: str, change: datetime) -> None:
+        super().__init__(
+            f"Usage of {reading.meter} {reading.model} from {reading.start.isoformat()} to {reading.end.isoformat()} "
+            f"must be cut where the windows of “{label}” change, at {change.isoformat()}."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +48,16 @@ class Component(ABC):
 
     id: str
     label: str
+    windows: Windows | None = None  # prices only usage in these weekly windows; None: at any time
+
+    def is_open_for(self, reading: Reading) -> bool:
+        """Whether the reading lies in the component's windows. Raises ReadingStraddlesWindow."""
+        if self.windows is None:
+            return True
+        change = self.windows.next_change(reading.start)
+        if change is not None and change < reading.end:
+            raise ReadingStraddlesWindow(reading, self.label, change)
+        return self.windows.contains(reading.start)
 
     @abstractmethod
     def covers(self, reading: Reading) -> bool: ...
@@ -63,7 +85,8 @@ class MeterComponent(Component):
         require_not_negative(self.included, "included allowance")
 
     def covers(self, reading: Reading) -> bool:
-        return reading.meter == self.meter and (not self.models or reading.model in self.models)
+        is_of_model = not self.models or reading.model in self.models
+        return reading.meter == self.meter and is_of_model and self.is_open_for(reading)
 
     def price(self, readings: Sequence[Reading], terms: Terms) -> Priced:
         quantity = plain(exact_sum(reading.quantity for reading in readings))

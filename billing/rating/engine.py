@@ -1,6 +1,8 @@
 """The pure function itself: hands every reading to the first component that covers it and gathers the lines."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
 
 from billing.money import currency_named, exact_sum, plain
 from billing.periods import Period
@@ -40,8 +42,8 @@ def rate(
     `prices` are the customers', `costs` the provider's; only cost-plus components look at the latter. `fee_period` is
     what flat fees in advance are charged for, as a rule the period after this one; None when none follows, and then no
     such fee is charged. A period still running is rated as if nothing more came: whether its minimums are owed yet is
-    the caller's to say. Raises ReadingOutsidePeriod, ReadingStraddlesPrice, DuplicateComponent, UnknownComponent,
-    MeterCurrencyDiffers, PriceBookCurrencyDiffers and UnknownCurrency.
+    the caller's to say. Raises ReadingOutsidePeriod, ReadingStraddlesPrice, ReadingStraddlesWindow,
+    DuplicateComponent, UnknownComponent, MeterCurrencyDiffers, PriceBookCurrencyDiffers and UnknownCurrency.
     """
     currency_named(currency)
     costs = PriceBook((), currency=currency) if costs is None else costs
@@ -53,7 +55,7 @@ def rate(
     require_known(components)
     terms = Terms(period, fee_period, currency, prices, costs)
     shares, uncovered = _distribute(readings, components, period)
-    priced = [component.price(share, terms) for component, share in zip(components, shares, strict=True)]
+    priced = [_price(component, share, terms) for component, share in zip(components, shares, strict=True)]
     charges = _charges(components, priced)
     lines = (*(line for part in priced for line in part.lines), *level(components, charges, terms))
     return Rating(
@@ -63,6 +65,23 @@ def rate(
         currency=currency,
         total_exact=plain(exact_sum(line.amount for line in lines)),
     )
+
+
+def _price(component: Component, readings: Sequence[Reading], terms: Terms) -> Priced:
+    """What the component makes of its readings; where it has windows, its lines say so."""
+    priced = component.price(readings, terms)
+    if component.windows is None:
+        return priced
+    lines = tuple(replace(line, explanation=f"{component.windows}: {line.explanation}") for line in priced.lines)
+    return replace(priced, lines=lines)
+
+
+def boundaries(components: Sequence[Component], books: Iterable[PriceBook], period: Period) -> list[datetime]:
+    """The instants strictly inside the period at which a price or a window changes: where to cut readings."""
+    changes = {at for book in books for at in book.boundaries(period)}
+    for windows in {component.windows for component in components if component.windows is not None}:
+        changes.update(windows.boundaries(period))
+    return sorted(changes)
 
 
 def _charges(components: Sequence[Component], priced: Sequence[Priced]) -> dict[str, Charge]:

@@ -1,20 +1,22 @@
 """The price book as rating sees it: which row prices a meter and model at an instant, and where prices change.
 
 Indexes rows of one currency once and answers any number of questions. An exact model beats the row for any model ('');
-of several rows in force the one with the latest valid_from wins, and of those the one given last, so that callers pass
-rows in the order they became known. Does not load rows and does not choose between customer prices and provider costs.
+then a row whose weekly window is open beats one without windows; then the latest valid_from wins, and of those the one
+given last, so that callers pass rows in the order they became known. Does not load rows and does not choose between
+customer prices and provider costs.
 """
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from heapq import heappop, heappush
 
 from billing.money import currency_named, require_decimal, require_positive
 from billing.periods import EmptyPeriod, Period, in_utc
+from billing.rating.windows import Windows
 
 
 class DuplicatePriceRow(ValueError):
@@ -34,6 +36,7 @@ class PriceRow:
     valid_from: datetime
     valid_until: datetime | None  # None: until further notice
     currency: str
+    windows: Windows | None = None  # None: at any time
 
     def __post_init__(self) -> None:
         currency_named(self.currency)
@@ -53,6 +56,7 @@ class PriceSpan:
     row: PriceRow | None
     start: datetime | None  # None: since ever
     end: datetime | None  # None: until further notice
+    cut: datetime | None = None  # when, before the end, a weekly window may next put another row in its place
 
 
 class PriceBook:
@@ -61,6 +65,7 @@ class PriceBook:
     def __init__(self, rows: Iterable[PriceRow], *, currency: str) -> None:
         self.currency = currency_named(currency).code
         self._rows: dict[tuple[str, str], list[PriceRow]] = defaultdict(list)
+        self._windowed: dict[tuple[str, str], list[PriceRow]] = defaultdict(list)
         self._spans: dict[tuple[str, str], tuple[list[datetime], list[PriceSpan]]] = {}
         self._changes: set[datetime] = set()
         ids: set[str] = set()
@@ -69,7 +74,7 @@ class PriceBook:
                 raise DuplicatePriceRow(row.id)
             ids.add(row.id)
             if row.currency == currency:
-                self._rows[row.meter, row.model].append(row)
+                (self._windowed if row.windows else self._rows)[row.meter, row.model].append(row)
                 self._changes.update(instant for instant in (row.valid_from, row.valid_until) if instant is not None)
 
     def price(self, meter: str, *, model: str, instant: datetime) -> PriceRow | None:
@@ -81,11 +86,36 @@ class PriceBook:
         if (meter, model) not in self._spans:
             self._spans[meter, model] = self._spans_of(meter, model)
         starts, spans = self._spans[meter, model]
-        return spans[bisect_right(starts, instant)]
+        span = spans[bisect_right(starts, instant)]
+        return self._in_window(meter, model, instant, span) if self._windowed else span
 
     def boundaries(self, period: Period) -> list[datetime]:
         """The instants strictly inside the period at which any row begins or ends, in order: where to cut readings."""
-        return sorted(instant for instant in self._changes if period.start < instant < period.end)
+        changes = {instant for instant in self._changes if period.start < instant < period.end}
+        for row, windows in self._windowed_rows():
+            ends = period.end if row.valid_until is None else min(row.valid_until, period.end)
+            changes.update(at for at in windows.boundaries(period) if row.valid_from <= at < ends)
+        return sorted(changes)
+
+    def _windowed_rows(self) -> Iterator[tuple[PriceRow, Windows]]:
+        for rows in self._windowed.values():
+            yield from ((row, row.windows) for row in rows if row.windows is not None)
+
+    def _in_window(self, meter: str, model: str, instant: datetime, span: PriceSpan) -> PriceSpan:
+        """The span of the row whose window the instant lies in, or else the span itself, with its next cut."""
+        exact = self._windowed.get((meter, model), [])
+        has_own_price = bool(model) and span.row is not None and span.row.model == model
+        others = self._windowed.get((meter, ""), []) if model and not has_own_price else []
+        rows = [*others, *exact]
+        if not rows:
+            return span
+        changes = [span.end, *(_next_change(row, instant) for row in rows)]
+        cut = min((change for change in changes if change is not None), default=None)
+        holding = [row for row in rows if _holds(row, instant)]
+        if not holding:
+            return replace(span, cut=cut)
+        row = max(reversed(holding), key=lambda row: (row.model == model, row.valid_from))
+        return PriceSpan(row, row.valid_from, row.valid_until, cut)
 
     def _spans_of(self, meter: str, model: str) -> tuple[list[datetime], list[PriceSpan]]:
         """All spans, and the starts of all but the first, which has none."""
@@ -114,6 +144,21 @@ def _rows_in_force(rows: list[PriceRow]) -> list[tuple[datetime, PriceRow | None
             heappop(winners)
         in_force.append((instant, by_start[-winners[0][1]] if winners else None))
     return in_force
+
+
+def _holds(row: PriceRow, instant: datetime) -> bool:
+    is_valid = row.valid_from <= instant and not _has_ended(row, instant)
+    return is_valid and (row.windows is None or row.windows.contains(instant))
+
+
+def _next_change(row: PriceRow, instant: datetime) -> datetime | None:
+    """When the row may next begin or cease to hold; None: never."""
+    if instant < row.valid_from:
+        return row.valid_from
+    if row.windows is None or _has_ended(row, instant):
+        return None
+    changes = (row.windows.next_change(instant), row.valid_until)
+    return min((change for change in changes if change is not None), default=None)
 
 
 def _has_ended(row: PriceRow, instant: datetime) -> bool:

@@ -54,7 +54,7 @@ class RateCard(Component):
             require_not_negative(allowance, "included allowance")
 
     def covers(self, reading: Reading) -> bool:
-        return not self.meters or reading.meter in self.meters
+        return (not self.meters or reading.meter in self.meters) and self.is_open_for(reading)
 
     def book(self, terms: Terms) -> PriceBook:
         return terms.prices
@@ -101,6 +101,8 @@ class RateCard(Component):
         unit_price = self.unit_price(usage.row)
         amount = cost_of(billable, unit_price, usage.row.scale)
         noun = meter_noun(usage.meter)
+        what = f"{usage.model}, {noun}" if usage.model else noun[:1].upper() + noun[1:]
+        windows = usage.row.windows
         explanation = usage_sentence(
             usage.meter,
             quantity=usage.quantity,
@@ -117,7 +119,7 @@ class RateCard(Component):
             kind=self.kind,
             meter=usage.meter,
             model=usage.model,
-            description=f"{usage.model}, {noun}" if usage.model else noun[:1].upper() + noun[1:],
+            description=what + (f", {windows}" if windows else ""),
             quantity=usage.quantity,
             included=included,
             billable=billable,
@@ -126,7 +128,7 @@ class RateCard(Component):
             amount=amount,
             price_row_ids=(usage.row.id,),
             period=usage.period,
-            explanation=explanation + self.note(usage.row, currency),
+            explanation=explanation + self.note(usage.row, currency) + (f" ({windows})" if windows else ""),
         )
 
     def note(self, row: PriceRow, currency: str) -> str:
@@ -138,8 +140,9 @@ class RateCard(Component):
 
 def _span_of(reading: Reading, prices: PriceBook) -> PriceSpan:
     span = prices.span(reading.meter, model=reading.model, instant=reading.start)
-    if span.end is not None and span.end < reading.end:
-        raise ReadingStraddlesPrice(reading, span.end)
+    for change in (span.end, span.cut):
+        if change is not None and change < reading.end:
+            raise ReadingStraddlesPrice(reading, change)
     return span
 
 

@@ -6,7 +6,19 @@ from decimal import Decimal
 from typing import Any
 
 from billing.periods import Period
-from billing.rating import Component, Graduated, PerUnit, PriceBook, PriceRow, RateCard, Rating, Reading, Tier, rate
+from billing.rating import (
+    Component,
+    Graduated,
+    PerUnit,
+    PriceBook,
+    PriceRow,
+    RateCard,
+    Rating,
+    Reading,
+    Tier,
+    parse_windows,
+    rate,
+)
 
 MILLION = Decimal(1_000_000)
 NOVEMBER = Period(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
@@ -33,8 +45,11 @@ def price(
     until: datetime | None = None,
     currency: str = "USD",
     scale: Decimal = MILLION,
+    windows: str = "",
 ) -> PriceRow:
-    return PriceRow(id or f"price_{model}_{meter}", meter, model, Decimal(amount), scale, since, until, currency)
+    open_at = parse_windows(windows) if windows else None
+    row_id = id or f"price_{model}_{meter}"
+    return PriceRow(row_id, meter, model, Decimal(amount), scale, since, until, currency, open_at)
 
 
 def bill(

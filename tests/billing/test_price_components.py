@@ -8,12 +8,13 @@ import time_machine
 from django.db import IntegrityError, transaction
 
 from billing import catalogue, rating
-from billing.component_values import ComponentInvalid
+from billing.bill_checks import check_invoice
+from billing.component_values import ComponentInvalid, component_value
 from billing.forecasting import straight_line
 from billing.invoicing import close_period, running_bill
-from billing.models import ComponentKind, PlanVersion, PriceKind, Subscription
+from billing.models import ComponentKind, PlanVersion, PriceComponent, PriceKind, Subscription
 from billing.plan_words import offer_of
-from billing.price_book import add_price
+from billing.price_book import PriceWindowsInvalid, add_price
 from billing.schedules import first_period
 from metering.models import Meter
 from tests.billing.billing_builders import LONG_AGO, at, meter, price, subscribed, use
@@ -140,6 +141,64 @@ def test_cost_plus_from_the_catalogue_to_the_invoice(globex, draft):
     assert (line.amount_minor, line.price_ids) == (290, [cost.public_id])
     assert line.explanation.endswith("(cost $2.50 × 1.2 = $3.00, but at most $2.90 per 1,000,000)")
     assert [row["id"] for row in invoice.evidence["periods"][0]["prices"]] == [cost.public_id]
+
+
+def test_windows_from_the_catalogue_and_the_price_book_to_the_invoice(globex, draft):
+    peak = "Mon-Fri 01:00-04:00, 06:00-10:00 UTC"
+    night = "daily 20:00-08:00 Europe/Berlin"
+    tokens = meter("input_tokens")
+    base, at_peak = [
+        add_price(tokens, model="gpt-4o", currency="USD", amount=amount, valid_from=LONG_AGO, windows=windows)
+        for amount, windows in ((Decimal(1), ""), (Decimal(2), peak))
+    ]
+    catalogue.add_per_unit(
+        draft, label="Output by night", meter=meter("output_tokens"), unit_price=Decimal(3), windows=night
+    )
+    catalogue.add_rate_card(draft, label="Tokens", meters=["input_tokens"])
+    assert words(draft)[0] == ("Output by night", "$3.00 per 1,000,000 output tokens", (f"Only {night}",))
+    subscription = subscribed(globex, catalogue.publish_version(draft, now=LONG_AGO), anchor=at(2026, 10))
+    for hour in (0, 2, 5, 6, 12):  # Monday 5 October; two of these hours are peak, three are night in Berlin
+        use(globex, at(2026, 10, 5, hour), input_tokens=1_000_000, output_tokens=1_000_000)
+    invoice = close_period(subscription, now=at(2026, 11, 2))
+    assert [(line.description, line.amount_minor, line.price_ids) for line in invoice.lines.all()] == [
+        ("Output by night", 900, []),
+        ("gpt-4o, input tokens", 300, [base.public_id]),
+        (f"gpt-4o, input tokens, {peak}", 400, [at_peak.public_id]),
+    ]
+    assert check_invoice(invoice) == []
+    assert [row.get("windows") for row in invoice.evidence["periods"][0]["prices"] if row["id"] == at_peak.public_id]
+
+
+def test_price_list_shows_what_certain_hours_cost_beside_the_rest(client):
+    for amount, windows in (("1", ""), ("2", "Mon-Fri 01:00-04:00 UTC")):
+        add_price(
+            meter("input_tokens"),
+            model="gpt-4o",
+            currency="USD",
+            amount=Decimal(amount),
+            valid_from=LONG_AGO,
+            windows=windows,
+        )
+    page = client.get("/pricing/").content.decode()
+    assert "$1.00 / 1M" in page
+    assert "$2.00 / 1M, Mon-Fri 01:00-04:00 UTC" in page
+
+
+def test_windows_that_say_nothing_are_refused(draft):
+    with pytest.raises(PriceWindowsInvalid):
+        add_price(
+            meter("input_tokens"),
+            model="",
+            currency="USD",
+            amount=Decimal(1),
+            valid_from=LONG_AGO,
+            windows="Mon 01:05-02:00 UTC",
+        )
+    with pytest.raises(ComponentInvalid):
+        catalogue.add_rate_card(draft, label="Tokens", windows="at night")
+    fee = PriceComponent(kind="flat_fee", label="Fee", position=1, amount=Decimal(1), windows="Sat 00:00-24:00 UTC")
+    with pytest.raises(ComponentInvalid):
+        component_value(fee, ())
 
 
 @pytest.fixture
