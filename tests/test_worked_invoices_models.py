@@ -1,9 +1,9 @@
-"""More whole months told as stories: volume, packages, commitments, caps. Worked out by hand, none by the code."""
+"""More months told as stories: volume, packages, commitments, caps, shares. Worked out by hand, none by the code."""
 
 from decimal import Decimal
 
-from billing.rating import FlatFee, Maximum, Minimum, Package, RateCard, Tier, Volume
-from tests.invoice_stories import month_of, per_million, printed
+from billing.rating import FlatFee, Maximum, Minimum, Package, Percentage, RateCard, Reading, Tier, Volume
+from tests.invoice_stories import MILLION, month_of, per_million, printed
 
 
 def test_volume_discount_on_a_busy_month() -> None:
@@ -78,3 +78,49 @@ def test_a_quarter_million_of_requests_under_a_cap_with_the_tokens_on_top() -> N
         ("Cap on requests", "-$50.00"),
         ("Total", "$203.70"),
     ]
+
+
+def test_a_share_of_payments_after_a_refund() -> None:
+    """1.9% of payments beyond €10,000. €98,765.43 came in, €1,234.56 went back: 1.9% of €87,530.87 is €1,663.08653."""
+    november = month_of(2026, 11, currency="EUR")
+    plan = [
+        Percentage(
+            id="share",
+            label="Payments",
+            meter="payments",
+            percent=Decimal("1.9"),
+            included=Decimal(10_000),
+            currency="EUR",
+        )
+    ]
+    usage = [
+        Reading("payments", "", Decimal(amount), november.period.start, november.period.end)
+        for amount in ("98765.43", "-1234.56")
+    ]
+    rating = november.bill(usage, plan)
+    assert rating.lines[0].explanation == (
+        "€97,530.87 of payments, of which €10,000.00 free: 1.9% of €87,530.87 = €1,663.08653"
+    )
+    assert printed(rating) == [("Payments", "€1,663.09"), ("Total", "€1,663.09")]
+
+
+def test_late_usage_under_a_commitment_costs_nothing_more() -> None:
+    """Team: $49 a month in advance, tokens at $3 beyond two million, at least $100 in all. Ten million tokens: $24, and
+    $27 to fill the rest. Five million more arrive late: $39 and $12. The difference of the two bills is zero."""
+    november = month_of(2026, 11)
+    team = [
+        FlatFee(id="base", label="Team plan", amount=Decimal(49), in_advance=True),
+        RateCard(id="tokens", label="Tokens", included={"input_tokens": 2 * MILLION}),
+        Minimum(id="commitment", label="Commitment", amount=Decimal(100)),
+    ]
+    prices = [per_million("sonnet", "input_tokens", "3")]
+    closed = november.bill(november.used({("sonnet", "input_tokens"): 10_000_000}), team, prices)
+    by_now = november.bill(november.used({("sonnet", "input_tokens"): 15_000_000}), team, prices)
+    assert printed(closed) == [
+        ("Team plan", "$49.00"),
+        ("sonnet, input tokens", "$24.00"),
+        ("Commitment", "$27.00"),
+        ("Total", "$100.00"),
+    ]
+    assert [line.amount for line in by_now.lines] == [49, 39, 12]
+    assert by_now.total_exact - closed.total_exact == 0

@@ -172,6 +172,68 @@ def test_component_that_cannot_be_charged_is_refused_in_words(desk):
     assert version.components.get().label == "Requests"
 
 
+@pytest.mark.parametrize(
+    ("component", "complaint"),
+    [
+        ({"kind": "volume", "tiers": '[{"up_to": "10", "unit_price": "1"}]'}, "must be open-ended"),
+        ({"kind": "package"}, "its price is missing"),
+        ({"kind": "minimum"}, "its amount is missing"),
+        ({"kind": "percentage", "percent": "2"}, "cannot be charged in USD"),
+        ({"kind": "cost_plus", "floor": "2", "ceiling": "1"}, "must not be above the highest"),
+        ({"kind": "package", "unit_price": "5", "windows": "at night"}, "not a set of weekly windows"),
+    ],
+)
+def test_every_kind_of_component_says_what_it_lacks(desk, component, complaint):
+    version = catalogue.draft_version(catalogue.create_plan("new", name="New"), currency="USD")
+    filled = {
+        "currency": "USD",
+        "cadence": "month",
+        "components-TOTAL_FORMS": "1",
+        "components-INITIAL_FORMS": "0",
+        "components-0-position": "1",
+        "components-0-label": "Requests",
+        "components-0-meter": meter("requests").pk,
+        "components-0-scale": "1",
+        "components-0-multiplier": "1",
+        "components-0-included": "{}",
+        "components-0-tiers": "[]",
+        **{f"components-0-{name}": value for name, value in component.items()},
+    }
+
+    page = desk.post(f"/admin/billing/planversion/{version.pk}/change/", filled)
+    assert complaint in page.content.decode()
+    assert not version.components.exists()
+
+
+def test_commitment_and_weekly_price_are_filled_in_by_hand(desk):
+    version = catalogue.draft_version(catalogue.create_plan("new", name="New"), currency="USD")
+    catalogue.add_rate_card(version, label="Tokens")
+    filled = {
+        "currency": "USD",
+        "cadence": "month",
+        "components-TOTAL_FORMS": "2",
+        "components-INITIAL_FORMS": "1",
+        "components-0-id": version.components.get().pk,
+        "components-0-position": "1",
+        "components-0-kind": "rate_card",
+        "components-0-label": "Tokens",
+        "components-0-windows": "Mon-Fri 08:00-20:00 Europe/Berlin",
+        "components-1-position": "2",
+        "components-1-kind": "minimum",
+        "components-1-label": "Commitment",
+        "components-1-amount": "100",
+        "components-1-counted": "1",
+    }
+    for place in (0, 1):
+        same = {"scale": "1000000", "multiplier": "1", "included": "{}", "tiers": "[]"}
+        filled |= {f"components-{place}-{name}": value for name, value in same.items()}
+
+    assert desk.post(f"/admin/billing/planversion/{version.pk}/change/", filled).status_code == 302
+    tokens, commitment = catalogue.components_of(version)
+    assert str(tokens.windows) == "Mon-Fri 08:00-20:00 Europe/Berlin"
+    assert (commitment.amount, commitment.of) == (100, ("1",))
+
+
 def test_operator_subscribes_an_organisation(desk, globex):
     version = payg()
     filled = {
