@@ -19,6 +19,8 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "compare totals with events": {"task": "metering.tasks.compare_totals", "schedule": crontab(hour=3, minute=20)},
     # Soon after midnight in UTC, past sealing's margin; every hour, so that a night without beat is made up for.
     "seal finished days": {"task": "metering.tasks.seal_finished_days", "schedule": crontab(minute=20)},
+    # After the comparison, which has then seen the events once more; daily, since what may not go today may tomorrow.
+    "drop expired events": {"task": "metering.tasks.drop_expired_events", "schedule": crontab(hour=4, minute=40)},
     # Periods end at any quarter hour, since anchors do.
     "close ended periods": {"task": "billing.tasks.close_ended_periods", "schedule": timedelta(minutes=5)},
     # E-mails about new invoices that did not go out at once.

@@ -247,6 +247,10 @@ SPECTACULAR_SETTINGS = {
 
 # Events older than this are refused, so that an old resend can never be charged again.
 LATE_WINDOW_DAYS = env.integer("LATE_WINDOW_DAYS", default=35, minimum=1)
+# Whole months of receipt for which events are kept; 0: for ever. Totals, bills and seals always are.
+EVENT_RETENTION_MONTHS = env.integer("EVENT_RETENTION_MONTHS", default=0)
+# Where each month is written to, and checked, before it is dropped. Empty: nowhere.
+EVENT_ARCHIVE_DIR = env.text("EVENT_ARCHIVE_DIR", default="")
 # Clocks of senders differ; events further ahead than this are refused.
 FUTURE_TOLERANCE_SECONDS = env.integer("FUTURE_TOLERANCE_SECONDS", default=3600)
 # A JSON body is held in memory whole; NDJSON is not, and may be of any length.
@@ -297,6 +301,7 @@ ADMIN_NAVIGATION = [
             ("Batches", "inventory_2", "metering_ingestbatch"),
             ("Rejected events", "report", "metering_rejectedevent"),
             ("Comparisons", "balance", "metering_totalscheck"),
+            ("Dropped months", "delete_sweep", "metering_droppedmonth"),
         ),
     },
     {

@@ -15,7 +15,7 @@ from typing import Literal
 
 import msgspec
 from django.conf import settings
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, OperationalError, connection, transaction
 from django.db.backends.utils import CursorWrapper
 
 from accounts.api_keys import Subject, resolve_subjects
@@ -38,6 +38,7 @@ from metering.event_store import (
 from metering.exact_json import decode_object, same
 from metering.identity import event_key, identity
 from metering.judging import Unacceptable, Window, check_time, fed_meters, unknown_subject, window_at
+from metering.models.dropped_months import DroppedMonth
 from metering.models.events import RejectionReason
 from metering.partitions import ensure_partitions, month_of
 from metering.rejections import Rejection, keep_rejections
@@ -114,7 +115,8 @@ def _terms(
     drafts: Sequence[Draft | Refusal], *, now: datetime, backfill: bool, assume_subject: Subject | None
 ) -> _Terms:
     late_window = timedelta(days=settings.LATE_WINDOW_DAYS)
-    window = window_at(now, late_window=late_window, tolerance=_tolerance(), backfill=backfill)
+    kept_from = DroppedMonth.objects.events_kept_from() if backfill else None
+    window = window_at(now, late_window=late_window, tolerance=_tolerance(), backfill=backfill, kept_from=kept_from)
     named = {draft.subject for draft in drafts if type(draft) is Draft} if assume_subject is None else set()
     subjects = resolve_subjects(named) if named else {}
     return _Terms(now, window, backfill, subjects, assume_subject, rules_by_event_type())
@@ -317,7 +319,12 @@ def _look_up(
     if near_month_turn(terms.now):
         lock_month_turn(cursor, candidates)
     if terms.backfill:
-        return find_known(cursor, candidates, None)
+        known = find_known(cursor, candidates, None)
+        # A month may have begun to go since the terms were read; its row is there before its events are gone.
+        kept_from = DroppedMonth.objects.events_kept_from()
+        if kept_from is not None and kept_from > terms.window.oldest:
+            raise OperationalError("A month of events is being dropped: send the same again.")
+        return known
     months = months_to_search(terms.now, terms.window.oldest, _tolerance())
     return find_known(cursor, candidates, [*months, month_of(terms.now)] if with_current_month else months)
 

@@ -22,6 +22,10 @@ _DECIMAL_TEXT = re.compile(r"-?[0-9]{1,60}(\.[0-9]{1,60})?([eE][+-]?[0-9]{1,3})?
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+_ASK_FOR_BACKFILL = "Ask the operator for a backfill if it was never sent before."
+_NO_LONGER_KEPT = "Older events are no longer kept, so nobody can tell whether it was counted before."
+
+
 class Unacceptable(Exception):
     """The event cannot be accepted: a reason and a sentence for the sender."""
 
@@ -37,10 +41,14 @@ class Window:
 
     oldest: datetime
     newest: datetime
+    is_backfill: bool = False
 
 
-def window_at(now: datetime, *, late_window: timedelta, tolerance: timedelta, backfill: bool) -> Window:
-    return Window(EARLIEST if backfill else now - late_window, now + tolerance)
+def window_at(
+    now: datetime, *, late_window: timedelta, tolerance: timedelta, backfill: bool, kept_from: datetime | None = None
+) -> Window:
+    """A backfill goes back as far as events are kept: what is older may have been received before."""
+    return Window((kept_from or EARLIEST) if backfill else now - late_window, now + tolerance, backfill)
 
 
 def check_time(time: datetime, window: Window) -> None:
@@ -49,7 +57,7 @@ def check_time(time: datetime, window: Window) -> None:
         raise Unacceptable(
             RejectionReason.TOO_OLD,
             f"Its time {time.isoformat()} is before {window.oldest.isoformat()}, the oldest that is taken now. "
-            "Ask the operator for a backfill if it was never sent before.",
+            + (_NO_LONGER_KEPT if window.is_backfill else _ASK_FOR_BACKFILL),
         )
     if time > window.newest:
         raise Unacceptable(

@@ -2,9 +2,10 @@
 
 Made ahead by beat and by migration; intake makes a missing one when it meets it. Making one never holds up readers
 or writers of the others: the table is made apart and then attached, which needs no exclusive lock on the parent.
-Never drops one.
+Which ones may be dropped is for `metering.retention` to say.
 """
 
+import re
 from datetime import UTC, date, datetime
 
 from django.db import connection, transaction
@@ -21,6 +22,15 @@ _STORAGE = (
     "autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_vacuum_scale_factor = 0.02, "
     "autovacuum_analyze_scale_factor = 0.05, autovacuum_freeze_min_age = 0"
 )
+
+# Longer than any statement of ours takes, so that only one that hangs is given up on.
+_LONGEST_WAIT = "15min"
+_NAME = re.compile(r"event_[0-9]{4}_[0-9]{2}")
+_ATTACHED = """
+SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+WHERE i.inhparent = 'event'::regclass AND NOT i.inhdetachpending"""
+_IS_PENDING = """
+SELECT inhdetachpending FROM pg_inherits WHERE inhparent = 'event'::regclass AND inhrelid = to_regclass(%s)"""
 
 
 def month_of(instant: datetime) -> date:
@@ -53,6 +63,39 @@ def ensure_partitions(months: list[date]) -> list[str]:
         for month in missing:
             _make(cursor, month)
     return [partition_name(month) for month in missing]
+
+
+def months_kept() -> list[date]:
+    """The months that have a partition, the oldest first."""
+    with connection.cursor() as cursor:
+        cursor.execute(_ATTACHED)
+        names = sorted(name for (name,) in cursor.fetchall())
+    return [date(int(name[6:10]), int(name[11:13]), 1) for name in names if _NAME.fullmatch(name)]
+
+
+def detach_partition(month: date) -> None:
+    """Take a month away from `event` while others read and write it; goes on where an earlier attempt broke off.
+
+    Waits for the transactions that use `event` at this moment, and raises OperationalError when one takes too long.
+    PostgreSQL refuses to do it within a transaction.
+    """
+    name = partition_name(month)
+    with connection.cursor() as cursor:
+        cursor.execute(_IS_PENDING, [name])
+        if (row := cursor.fetchone()) is not None:
+            cursor.execute("SET statement_timeout = %s", [_LONGEST_WAIT])
+            try:
+                cursor.execute(f"ALTER TABLE event DETACH PARTITION {name} {'FINALIZE' if row[0] else 'CONCURRENTLY'}")
+            finally:
+                cursor.execute("RESET statement_timeout")
+
+
+def drop_detached(month: date) -> None:
+    """Drop the table of a month that was taken away before."""
+    with connection.cursor() as cursor:
+        if _is_attached(cursor, partition_name(month)):
+            raise ValueError(f"{partition_name(month)} is still part of event.")
+        cursor.execute(f"DROP TABLE IF EXISTS {partition_name(month)}")
 
 
 def _is_attached(cursor: CursorWrapper, name: str) -> bool:

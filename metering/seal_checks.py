@@ -17,7 +17,7 @@ from accounts.models import Organisation
 from metering.canonical import NO_PREVIOUS, seal_digest
 from metering.leaves import HINT_BYTES, KEY_HINT_BYTES, TILE_LEAVES, Leaf, bounds_of, stream_leaves
 from metering.merkle import tree_root
-from metering.models import Seal, SealTile
+from metering.models import DroppedMonth, Seal, SealTile
 from metering.partitions import month_of, partition_name
 from metering.sealing import last_finished_day
 
@@ -140,8 +140,11 @@ def _check_day(seal: Seal, checked: Checked) -> None:
 
 
 def are_kept(day: date) -> bool:
-    """Whether the events received on a day are still there: the partition of its month."""
-    name = partition_name(month_of(bounds_of(day)[0]))
+    """Whether the events received on a day are still there: the partition of its month, not about to be dropped."""
+    month = month_of(bounds_of(day)[0])
+    if DroppedMonth.objects.filter(month=month).exists():
+        return False
+    name = partition_name(month)
     return bool(
         _fetch("SELECT FROM pg_inherits WHERE inhparent = 'event'::regclass AND inhrelid = to_regclass(%s)", name)
     )

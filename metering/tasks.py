@@ -8,8 +8,9 @@ from django.utils import timezone
 
 from accounts.enqueue import enqueue_on_commit
 from metering import aggregation
-from metering.models import TotalsCheck
+from metering.models import DroppedMonth, TotalsCheck
 from metering.partitions import ensure_event_partitions
+from metering.retention import drop_expired_months
 from metering.sealing import seal_days
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,16 @@ def create_event_partitions() -> None:
 
 
 @shared_task
+def drop_expired_events() -> None:
+    """Drop the months that the retention policy no longer keeps."""
+    done = drop_expired_months(now=timezone.now())
+    for row in done.dropped:
+        logger.info("Dropped the %s events received in %s.", row.event_count, row)
+    if done.refused:
+        logger.error("The events received in %s may not go: %s", f"{done.refused.month:%Y-%m}", done.refused.refusal)
+
+
+@shared_task
 def seal_finished_days() -> None:
     """Seal the days that are over; enough of them for one task, then the rest in another."""
     sealed = seal_days(now=timezone.now())
@@ -69,6 +80,7 @@ def compare_totals() -> None:
     TotalsCheck.objects.create(
         started_at=started_at,
         finished_at=timezone.now(),
+        events_kept_from=DroppedMonth.objects.events_kept_from(),
         differences=len(differences),
         detail=[asdict(one) for one in differences[:MOST_DETAIL]],
     )

@@ -20,7 +20,8 @@ LEVELS = {
     **dict.fromkeys(("access", "api_auth", "emails", "forms", "commands", "problems", "enqueue"), SUPPORT),
     **dict.fromkeys(("models",), MODELS),
     **dict.fromkeys(("rating",), RATING),
-    **dict.fromkeys(("money", "periods", "tenancy", "public_ids", "credentials", "errors", "prepared"), GROUND),
+    **dict.fromkeys(("money", "periods", "quarter_hours", "tenancy"), GROUND),
+    **dict.fromkeys(("public_ids", "credentials", "errors", "prepared"), GROUND),
 }
 MAY_IMPORT_EQUALS = frozenset({WIRING, VERBS, MODELS, GROUND, SUPPORT})
 

@@ -7,6 +7,7 @@ events and reports differences; rebuilding replaces a range by what its events s
 from metering.aggregation.comparing import Difference, compare_totals
 from metering.aggregation.folding import Folded, Lag, fold_pending, lag
 from metering.aggregation.rebuilding import (
+    EventsDroppedError,
     UnalignedRangeError,
     organisations_with_moved_days,
     rebuild_days,
@@ -15,6 +16,7 @@ from metering.aggregation.rebuilding import (
 
 __all__ = [
     "Difference",
+    "EventsDroppedError",
     "Folded",
     "Lag",
     "UnalignedRangeError",

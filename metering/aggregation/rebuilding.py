@@ -17,6 +17,7 @@ from accounts.models import Organisation
 from metering import quarter_hours
 from metering.aggregation.comparing import PLANNER, folded_events
 from metering.aggregation.locks import rebuild_alone
+from metering.models import DroppedMonth
 
 DELETE_INTERVALS = "DELETE FROM usage_interval WHERE organisation_id = %s AND starts_at >= %s AND starts_at < %s"
 
@@ -47,6 +48,10 @@ class UnalignedRangeError(DomainError):
     sentence = "Totals are kept per quarter hour: start and end must be instants at :00, :15, :30 or :45."
 
 
+class EventsDroppedError(DomainError):
+    code = "events_dropped"
+
+
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
     """How many rows the totals of the range consist of now."""
@@ -56,16 +61,22 @@ class Rebuilt:
 
 
 def rebuild_totals(organisation: Organisation, start: datetime, end: datetime) -> Rebuilt:
-    """Replace the quarter hours of [start, end), and the days they touch, by what the folded events say."""
+    """Replace the quarter hours of [start, end), and the days they touch, by what the folded events say.
+
+    Raises EventsDroppedError for a range of which events are no longer kept: nothing could bring its totals back.
+    """
     if not (quarter_hours.is_aligned(start) and quarter_hours.is_aligned(end)):
         raise UnalignedRangeError
     with transaction.atomic(), connection.cursor() as cursor:
         rebuild_alone(cursor, organisation.pk)
+        _require_events(start)
         cursor.execute(PLANNER)
         organisation.refresh_from_db(fields=["days_zone"])
         zone = ZoneInfo(organisation.days_zone)
         cursor.execute(DELETE_INTERVALS, [organisation.pk, start, end])
         intervals = _insert_intervals(cursor, organisation, start, end)
+        # Last, since a month may have begun to go meanwhile; its row is there before its events are gone.
+        _require_events(start)
         first_day, last_day = (at.astimezone(zone).date() for at in (start, end - timedelta.resolution))
         return Rebuilt(intervals, _write_days(cursor, organisation, zone, first_day, last_day))
 
@@ -83,6 +94,14 @@ def rebuild_days(organisation: Organisation) -> int:
 def organisations_with_moved_days() -> list[Organisation]:
     """Organisations whose time zone changed after their days were made; until `rebuild_days`, nobody reads those."""
     return list(Organisation.objects.exclude(time_zone=F("days_zone")).order_by("pk"))
+
+
+def _require_events(start: datetime) -> None:
+    kept_from = DroppedMonth.objects.events_kept_from()
+    if kept_from is not None and start < kept_from:
+        raise EventsDroppedError(
+            f"Events of before {kept_from:%Y-%m-%dT%H:%MZ} are no longer kept: begin there or later."
+        )
 
 
 def _insert_intervals(cursor: Any, organisation: Organisation, start: datetime, end: datetime) -> int:

@@ -1,4 +1,5 @@
 from metering.models.corrections import Correction
+from metering.models.dropped_months import DroppedMonth
 from metering.models.events import Event, IngestBatch, RejectedEvent
 from metering.models.meters import Aggregation, Meter
 from metering.models.seals import Seal, SealTile
@@ -8,6 +9,7 @@ from metering.models.usage import Series, UsageDay, UsageInterval
 __all__ = [
     "Aggregation",
     "Correction",
+    "DroppedMonth",
     "Event",
     "IngestBatch",
     "Meter",

@@ -9,6 +9,8 @@ class TotalsCheck(models.Model):
 
     started_at = models.DateTimeField()
     finished_at = models.DateTimeField()
+    # Totals before this were left out, since events that they rest on were dropped. Null: none were.
+    events_kept_from = models.DateTimeField(null=True)
     # How many totals were not what their events say; 0 is as it should be.
     differences = models.PositiveIntegerField()
     # The first of them, as text: organisation, series, period, figures.

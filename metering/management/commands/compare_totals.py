@@ -9,6 +9,7 @@ from django.core.management.base import CommandParser
 from accounts.commands import JsonCommand
 from metering.aggregation import compare_totals
 from metering.management.arguments import find_organisation, instant
+from metering.models import DroppedMonth
 
 # More than this helps nobody; `differences` counts them all.
 MOST_SHOWN = 200
@@ -26,7 +27,11 @@ class Command(JsonCommand):
     def run(self, **options: Any) -> dict[str, Any]:
         one = find_organisation(options["organisation"]) if options["organisation"] else None
         found = compare_totals(one, options["start"], options["end"])
-        return {"differences": len(found), "items": [asdict(difference) for difference in found[:MOST_SHOWN]]}
+        return {
+            "events_kept_from": DroppedMonth.objects.events_kept_from(),
+            "differences": len(found),
+            "items": [asdict(difference) for difference in found[:MOST_SHOWN]],
+        }
 
     def exit_code(self, result: Mapping[str, Any]) -> int:
         return 1 if result["differences"] else 0
