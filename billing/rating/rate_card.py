@@ -36,6 +36,11 @@ class _RowUsage:
     quantity: Decimal
     period: Period  # from the first to the last instant the row held, within the period billed
 
+    @property
+    def windows(self) -> str:
+        """Empty where the row holds at any time, so that it comes before those that hold at some."""
+        return str(self.row.windows or "")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateCard(Component):
@@ -86,15 +91,15 @@ class RateCard(Component):
     def _included(self, usages: Iterable[_RowUsage]) -> dict[_RowUsage, Decimal]:
         left = dict(self.included)
         included = {}
-        for usage in sorted(usages, key=lambda usage: (usage.period.start, usage.model, usage.row.id)):
+        for usage in sorted(usages, key=lambda usage: (usage.period.start, usage.model, usage.windows, usage.row.id)):
             allowance = left.get(usage.meter, ZERO)
             included[usage], _ = apply_allowance(usage.quantity, allowance)
             left[usage.meter] = EXACT.subtract(allowance, included[usage])
         return included
 
-    def _place_on_bill(self, usage: _RowUsage) -> tuple[str, int, str, datetime, str]:
+    def _place_on_bill(self, usage: _RowUsage) -> tuple[str, int, str, datetime, str, str]:
         meter_place = self.meters.index(usage.meter) if self.meters else 0
-        return usage.model, meter_place, usage.meter, usage.period.start, usage.row.id
+        return usage.model, meter_place, usage.meter, usage.period.start, usage.windows, usage.row.id
 
     def _line(self, usage: _RowUsage, included: Decimal, currency: str) -> Line:
         billable = plain(EXACT.subtract(usage.quantity, included))

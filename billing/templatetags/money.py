@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from django import template
@@ -35,6 +36,13 @@ def exact_money(amount: Decimal | None, currency: str) -> str:
 def meter_words(key: str, names: Mapping[str, str]) -> str:
     """A meter by the name people know it by: `line.meter|meter_words:meter_names`."""
     return names.get(key) or meter_noun(key).capitalize()
+
+
+@register.filter
+def at_which_times(line: Any) -> str:
+    """The weekly windows a line of a model's meter was priced in, which its description ends with; else nothing."""
+    beginning = f"{line.model}, {meter_noun(line.meter)}, "
+    return line.description.removeprefix(beginning) if line.description.startswith(beginning) else ""
 
 
 @register.filter

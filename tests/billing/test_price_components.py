@@ -143,7 +143,7 @@ def test_cost_plus_from_the_catalogue_to_the_invoice(globex, draft):
     assert [row["id"] for row in invoice.evidence["periods"][0]["prices"]] == [cost.public_id]
 
 
-def test_windows_from_the_catalogue_and_the_price_book_to_the_invoice(globex, draft):
+def test_windows_from_the_catalogue_and_the_price_book_to_the_invoice(client_for, gus, globex, draft):
     peak = "Mon-Fri 01:00-04:00, 06:00-10:00 UTC"
     night = "daily 20:00-08:00 Europe/Berlin"
     tokens = meter("input_tokens")
@@ -160,7 +160,9 @@ def test_windows_from_the_catalogue_and_the_price_book_to_the_invoice(globex, dr
     for hour in (0, 2, 5, 6, 12):  # Monday 5 October; two of these hours are peak, three are night in Berlin
         use(globex, at(2026, 10, 5, hour), input_tokens=1_000_000, output_tokens=1_000_000)
     invoice = close_period(subscription, now=at(2026, 11, 2))
-    assert sorted((line.description, line.amount_minor, line.price_ids) for line in invoice.lines.all()) == [
+    page = client_for(gus).get(f"/o/{globex.slug}/invoices/{invoice.number}/").content.decode()
+    assert f"<small>{peak}</small>" in page
+    assert [(line.description, line.amount_minor, line.price_ids) for line in invoice.lines.all()] == [
         ("Output by night", 900, []),
         ("gpt-4o, input tokens", 300, [base.public_id]),
         (f"gpt-4o, input tokens, {peak}", 400, [at_peak.public_id]),
