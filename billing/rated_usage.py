@@ -5,7 +5,9 @@ The one way from totals to amounts; the running bill, the invoice and the adjust
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
+from accounts.models import Organisation
 from billing import rating
 from billing.catalogue import components_of
 from billing.models import PlanVersion, Subscription
@@ -38,7 +40,7 @@ def rate_period(subscription: Subscription, period: Period, *, fees_due: bool = 
     needs_costs = any(isinstance(component, rating.CostPlus) for component in components)
     costs = cost_book(subscription.currency, period) if needs_costs else None
     splits = rating.boundaries(components, [book for book in (prices, costs) if book is not None], period)
-    readings = read_usage(subscription, period, components=components, splits=splits)
+    readings = read_usage(subscription.organisation, period, components=components, splits=splits)
     result = rating.rate(
         readings,
         components=components,
@@ -54,10 +56,10 @@ def rate_period(subscription: Subscription, period: Period, *, fees_due: bool = 
 
 
 def read_usage(
-    subscription: Subscription, period: Period, *, components: Sequence[rating.Component], splits: Sequence
+    organisation: Organisation, period: Period, *, components: Sequence[rating.Component], splits: Sequence[datetime]
 ) -> tuple[rating.Reading, ...]:
     """The period's totals as readings. A meter that is part of another counts only where a component names it."""
-    quantities = reports.quantities(subscription.organisation, start=period.start, end=period.end, splits=splits)
+    quantities = reports.quantities(organisation, start=period.start, end=period.end, splits=splits)
     readings = (
         rating.Reading(quantity.meter_key, quantity.model, quantity.value, quantity.start, quantity.end)
         for quantity in quantities
