@@ -2,11 +2,11 @@
 
 from django.urls import URLPattern, path
 
-from billing import api
+from billing.api import bills
 
 urlpatterns: list[URLPattern] = [
-    path("bill", api.RunningBill.as_view(), name="v1_bill"),
-    path("event-lines", api.EventLines.as_view(), name="v1_event_lines"),
-    path("invoices", api.Invoices.as_view(), name="v1_invoices"),
-    path("invoices/<str:number>", api.OneInvoice.as_view(), name="v1_invoice"),
+    path("bill", bills.RunningBill.as_view(), name="v1_bill"),
+    path("event-lines", bills.EventLines.as_view(), name="v1_event_lines"),
+    path("invoices", bills.Invoices.as_view(), name="v1_invoices"),
+    path("invoices/<str:number>", bills.OneInvoice.as_view(), name="v1_invoice"),
 ]

@@ -1,9 +1,7 @@
-"""The REST API of billing: the running bill and the invoices, for whoever reconciles them with their own books.
+"""The running bill and the invoices, for whoever reconciles them with their own books.
 
 Decimals are text; amounts owed are whole minor units beside their currency. Read only.
 """
-
-from typing import Any
 
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -16,11 +14,11 @@ from rest_framework.response import Response
 from accounts.api_auth import resolve_organisation
 from accounts.api_pages import CursorPagination
 from accounts.models import Scope
-from accounts.problems import CONTENT_TYPE, Problem
+from accounts.problems import Problem
+from billing.api.parts import ORGANISATION, REFUSALS, PlainDecimal
 from billing.event_lines import lines_of_event
 from billing.invoicing import running_bill
 from billing.models import Invoice
-from billing.money import plain
 from billing.subscribing import current_subscription
 from metering.event_lookup import look_up_event
 
@@ -83,19 +81,6 @@ WHOLE_INVOICE = {
     "parties": {"seller": {"name": "Kilotoken"}, "buyer": {"name": "Acme GmbH"}},
     "evidence": {"format": 1, "cutoff": "2026-12-01T01:00:04Z", "digest": "9f2a…"},
 }
-ORGANISATION = OpenApiParameter(
-    "organisation",
-    str,
-    description="Public id or slug. Required with a service token; not needed with an access token.",
-)
-REFUSALS = {(status, CONTENT_TYPE): OpenApiResponse(description="Refused") for status in (400, 401, 403, 404)}
-
-
-class PlainDecimal(serializers.Field):
-    """A decimal as text in full: every digit, no exponent."""
-
-    def to_representation(self, value: Any) -> str:
-        return format(plain(value), "f")
 
 
 class LineOutput(serializers.Serializer):

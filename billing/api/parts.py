@@ -1,0 +1,23 @@
+"""What billing's endpoints share: how a decimal is written, whose things are asked for, how requests are refused."""
+
+from typing import Any
+
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
+from rest_framework import serializers
+
+from accounts.problems import CONTENT_TYPE
+from billing.money import plain
+
+ORGANISATION = OpenApiParameter(
+    "organisation",
+    str,
+    description="Public id or slug. Required with a service token; not needed with an access token.",
+)
+REFUSALS = {(status, CONTENT_TYPE): OpenApiResponse(description="Refused") for status in (400, 401, 403, 404)}
+
+
+class PlainDecimal(serializers.Field):
+    """A decimal as text in full: every digit, no exponent."""
+
+    def to_representation(self, value: Any) -> str:
+        return format(plain(value), "f")
