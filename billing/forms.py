@@ -1,10 +1,21 @@
 """Forms of the billing pages."""
 
-from django import forms
+from datetime import datetime
+from typing import Any
 
-from billing.models import BillingDetails
+from django import forms
+from django.db.models import QuerySet
+
+from accounts.models import Organisation
+from billing.models import BillingDetails, Price
+from billing.models.price_book import PriceKind
+from metering.models import Series
 
 COUNTRY_LETTERS = 2
+# As many as a list to choose from can hold.
+MOST_CHOICES = 500
+MONTHS = [("1", "Last month"), ("3", "Last 3 months"), ("6", "Last 6 months"), ("12", "Last 12 months")]
+DEFAULT_MONTHS = "3"
 
 
 class BillingDetailsForm(forms.ModelForm):
@@ -35,3 +46,40 @@ class BillingDetailsForm(forms.ModelForm):
         if country and (len(country) != COUNTRY_LETTERS or not country.isascii() or not country.isalpha()):
             raise forms.ValidationError("Enter the two letters of the country, such as DE or US.", code="country")
         return country
+
+
+class ComparisonForm(forms.Form):
+    """How many months to compare, and which model to put in place of which; bound to the address."""
+
+    months = forms.ChoiceField(label="Months", choices=MONTHS, required=False)
+    model = forms.ChoiceField(label="In place of", required=False)
+    instead = forms.ChoiceField(label="use", required=False)
+
+    def __init__(self, values: Any, *, organisation: Organisation, now: datetime) -> None:
+        super().__init__({"months": DEFAULT_MONTHS} | values.dict())
+        _choose(self, "model", [("", "no model")], Series.objects.filter(organisation=organisation))
+        _choose(self, "instead", [("", "the same")], Price.objects.filter(kind=PriceKind.LIST).in_force(now))
+        self.full_clean()
+
+    def clean(self) -> dict[str, Any]:
+        values = self.cleaned_data
+        if bool(values.get("model")) != bool(values.get("instead")) and not self.errors:
+            self.add_error("instead" if values.get("model") else "model", "Choose both models, or neither.")
+        return values
+
+    @property
+    def wanted_months(self) -> int:
+        return int(self.cleaned_data.get("months") or DEFAULT_MONTHS)
+
+    @property
+    def replacement(self) -> tuple[str, str] | None:
+        """The model used and the one to put in its place."""
+        model, instead = self.cleaned_data.get("model"), self.cleaned_data.get("instead")
+        return (model, instead) if model and instead and model != instead else None
+
+
+def _choose(form: forms.Form, name: str, first: list[tuple[str, str]], rows: QuerySet[Any]) -> None:
+    field = form.fields[name]
+    assert isinstance(field, forms.ChoiceField)
+    models = rows.exclude(model="").order_by("model").values_list("model", flat=True).distinct()
+    field.choices = [*first, *((model, model) for model in models[:MOST_CHOICES])]

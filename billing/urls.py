@@ -1,6 +1,6 @@
 from django.urls import URLPattern, path
 
-from billing.views import billing_details, bills, invoices, overview, plan
+from billing.views import billing_details, bills, comparison, invoices, overview, plan
 from billing.webhooks import stripe_webhook
 
 app_name = "billing"
@@ -11,6 +11,7 @@ urlpatterns: list[URLPattern] = [
     path("o/<slug:slug>/invoices/<str:number>/", invoices.invoice, name="invoice"),
     path("o/<slug:slug>/invoices/<str:number>/payment/", invoices.invoice_payment, name="invoice_payment"),
     path("o/<slug:slug>/plan/", plan.plan, name="plan"),
+    path("o/<slug:slug>/plan/comparison/", comparison.tariff_comparison, name="tariff_comparison"),
     path("o/<slug:slug>/plan/subscription/", plan.subscription_create, name="subscription_create"),
     path("o/<slug:slug>/plan/change/", plan.plan_change, name="plan_change"),
     path("o/<slug:slug>/plan/cancellation/", plan.subscription_cancellation, name="subscription_cancellation"),

@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 import pytest
+import time_machine
 
 from billing.invoicing import close_period
 from billing.tariff_comparison import ModelNotUsed, Substitution, compare_tariffs
@@ -105,3 +106,53 @@ def test_without_usage_there_is_nothing_to_compare(globex):
 
     assert not comparison.has_usage
     assert comparison.months == ()
+
+
+ADDRESS = "/o/globex/plan/comparison/"
+
+
+@pytest.fixture
+def _now():
+    with time_machine.travel(NOW, tick=False):
+        yield
+
+
+@pytest.mark.usefixtures("_now")
+def test_page_shows_plans_with_what_they_save_and_the_way_to_them(client_for, gus, globex, on_team):
+    page = client_for(gus).get(ADDRESS, {"months": "1"}).content.decode()
+
+    assert "saves $49.00" in page
+    assert "/o/globex/plan/change/?plan=payg" in page
+    assert "10 Oct" in page
+
+
+@pytest.mark.usefixtures("_now")
+def test_page_shows_a_range_for_another_model(client_for, gus, globex, on_team):
+    page = client_for(gus).get(ADDRESS, {"model": "gpt-4o", "instead": "gpt-oss"}).content.decode()
+
+    assert "gpt-oss in place of gpt-4o: a range." in page
+    assert "Without a price, so not in the total: gpt-oss output tokens" in page
+
+
+@pytest.mark.usefixtures("_now")
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ({"months": "99"}, "99 is not one of the available choices"),
+        ({"model": "gpt-4o"}, "Choose both models, or neither."),
+        ({"model": "nothing", "instead": "gpt-oss"}, "nothing is not one of the available choices"),
+    ],
+)
+def test_page_names_what_it_cannot_read_and_compares_all_the_same(client_for, gus, globex, on_team, query, said):
+    page = client_for(gus).get(ADDRESS, query).content.decode()
+
+    assert said in page
+    assert "saves" in page
+
+
+def test_page_of_an_organisation_without_usage_says_so(client_for, gus, globex):
+    assert "No whole month to compare yet" in client_for(gus).get(ADDRESS).content.decode()
+
+
+def test_comparison_of_another_organisation_does_not_exist(client_for, olivia, acme, globex):
+    assert client_for(olivia).get(ADDRESS).status_code == 404
