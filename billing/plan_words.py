@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from django.db.models import Prefetch
+
 from billing import rating
 from billing.catalogue import components_of
 from billing.models import Plan, PlanVersion
@@ -36,8 +38,10 @@ class PlanOffer:
 def offers() -> list[PlanOffer]:
     """The plans that customers may choose themselves, in the operator's order."""
     names = meter_names()
-    plans = Plan.objects.on_offer().prefetch_related("versions")
-    versions = [version for plan in plans if (version := plan.current_version()) is not None]
+    published = PlanVersion.objects.filter(published_at__isnull=False).order_by("-number")
+    rows = published.prefetch_related("components__meter")
+    plans = Plan.objects.on_offer().prefetch_related(Prefetch("versions", rows, to_attr="published"))
+    versions = [plan.published[0] for plan in plans if plan.published]
     return [offer_of(version, names) for version in versions]
 
 

@@ -7,6 +7,7 @@ import time_machine
 
 from billing.invoicing import close_period
 from billing.tariff_comparison import ModelNotUsed, Substitution, compare_tariffs
+from tests import factories
 from tests.billing.billing_builders import at, payg, price, subscribed, team, use
 
 pytestmark = pytest.mark.django_db
@@ -156,3 +157,42 @@ def test_page_of_an_organisation_without_usage_says_so(client_for, gus, globex):
 
 def test_comparison_of_another_organisation_does_not_exist(client_for, olivia, acme, globex):
     assert client_for(olivia).get(ADDRESS).status_code == 404
+
+
+@pytest.fixture
+def ask(api, globex):
+    """Ask the API with a token of globex."""
+    client = api(factories.access_token(globex, "Finance").secret)
+    return lambda **query: client.get("/v1/tariff-comparison", query)
+
+
+@pytest.mark.usefixtures("_now")
+def test_api_says_what_the_page_says(ask, on_team):
+    answer = ask(months=1).json()
+
+    assert answer["current_total_minor"] == 4900 + 820
+    assert [(one["plan"], one["total_minor"], one["saving_minor"]) for one in answer["tariffs"]] == [
+        ("payg", 820, 4900),
+        ("team", 5720, 0),
+    ]
+    assert answer["tariffs"][0]["months"] == [
+        {"start": "2026-10-10T00:00:00Z", "end": "2026-11-10T00:00:00Z", "total_minor": 820}
+    ]
+
+
+@pytest.mark.usefixtures("_now")
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ({"months": "0"}, "invalid_months"),
+        ({"months": "x"}, "invalid_months"),
+        ({"model": "gpt-4o"}, "incomplete_substitution"),
+        ({"model": "claude", "instead": "gpt-oss"}, "model_not_used"),
+        ({"model": "gpt-4o", "instead": "gpt-oss", "most_tokens": "NaN"}, "invalid_range"),
+        ({"model": "gpt-4o", "instead": "gpt-oss", "most_tokens": "0.5"}, "invalid_range"),
+    ],
+)
+def test_api_refuses_what_it_cannot_compare(ask, on_team, query, code):
+    answer = ask(**query)
+
+    assert (answer.status_code, answer.json()["code"]) == (400, code)
