@@ -4,7 +4,7 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from billing import announcing, invoicing, stripe_inbox, stripe_sync
+from billing import announcing, forecasting, invoicing, stripe_inbox, stripe_sync
 
 
 class ClosingFailed(Exception):
@@ -54,3 +54,8 @@ def apply_stripe_events() -> None:
 @shared_task
 def fetch_missed_stripe_events() -> None:
     stripe_inbox.fetch_missed(now=timezone.now())
+
+
+@shared_task
+def make_forecasts() -> None:
+    forecasting.make_forecasts(timezone.now())

@@ -1,12 +1,13 @@
 from django.urls import URLPattern, path
 
-from billing.views import billing_details, bills, comparison, invoices, overview, plan
+from billing.views import billing_details, bills, comparison, forecast, invoices, overview, plan
 from billing.webhooks import stripe_webhook
 
 app_name = "billing"
 urlpatterns: list[URLPattern] = [
     path("o/<slug:slug>/", overview.overview, name="overview"),
     path("o/<slug:slug>/bill/", bills.bill, name="bill"),
+    path("o/<slug:slug>/forecast/", forecast.forecast, name="forecast"),
     path("o/<slug:slug>/invoices/", invoices.invoices, name="invoices"),
     path("o/<slug:slug>/invoices/<str:number>/", invoices.invoice, name="invoice"),
     path("o/<slug:slug>/invoices/<str:number>/payment/", invoices.invoice_payment, name="invoice_payment"),

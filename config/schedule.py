@@ -31,4 +31,6 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "apply stripe events": {"task": "billing.tasks.apply_stripe_events", "schedule": timedelta(seconds=30)},
     # Webhooks that were never delivered.
     "fetch missed stripe events": {"task": "billing.tasks.fetch_missed_stripe_events", "schedule": timedelta(hours=1)},
+    # Each forecast is made anew once an hour; more often, so that a new plan's first one is not an hour away.
+    "make forecasts": {"task": "billing.tasks.make_forecasts", "schedule": timedelta(minutes=5)},
 }

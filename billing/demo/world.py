@@ -22,6 +22,7 @@ from billing import stripe_gateway, stripe_sync
 from billing.demo.history import events
 from billing.demo.offers import ACTOR, publish_plans, write_prices
 from billing.demo.stories import STORIES, Person, Story
+from billing.forecasting import make_forecasts
 from billing.invoicing import close_period
 from billing.models import BillingDetails, Invoice, Plan, Subscription
 from billing.periods import quarter_hour_floor
@@ -74,6 +75,8 @@ def create_world(*, now: datetime, progress: Progress = lambda line: None) -> Wo
     progress("Seals")
     while seal_days(now=now).more:
         pass
+    progress("Forecasts")
+    make_forecasts(now)
     progress("Invoices to Stripe")
     _collect(now)
     return World(_logins(), _tokens(operator), count, [_told(invoice) for invoice in invoices])

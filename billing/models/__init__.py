@@ -1,3 +1,4 @@
+from billing.models.forecasts import Forecast
 from billing.models.invoice_emails import InvoiceEmail
 from billing.models.invoices import Invoice, InvoiceCounter, InvoiceLine
 from billing.models.payers import BillingDetails
@@ -9,6 +10,7 @@ from billing.models.subscriptions import Subscription, SubscriptionPhase
 __all__ = [
     "BillingDetails",
     "ComponentKind",
+    "Forecast",
     "Invoice",
     "InvoiceCounter",
     "InvoiceEmail",

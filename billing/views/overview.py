@@ -87,7 +87,7 @@ def _live_figures(organisation: Organisation, subscription: Subscription | None,
     if subscription is None:
         return figures
     bill = invoicing.running_bill(subscription, now, period=period)
-    return figures | {"bill": bill, "projection": forecasting.straight_line(bill, now)}
+    return figures | {"bill": bill, "forecast": forecasting.latest_forecast(subscription, period)}
 
 
 def _before(organisation: Organisation, subscription: Subscription | None, period: Period) -> Period:

@@ -5,6 +5,7 @@ import time_machine
 from django.contrib.messages import get_messages
 
 from accounts.models import AuditEntry
+from billing.forecasting import make_forecasts
 from billing.invoicing import close_period
 from billing.models import BillingDetails, Subscription
 from billing.subscribing import cancel, change_plan, current_subscription
@@ -158,6 +159,7 @@ def test_empty_overview_waits_and_then_reloads(client_for, olivia, acme):
 
 def test_overview_shows_tokens_spend_and_change(client_for, olivia, acme, invoice):
     use(acme, at(2026, 11, 12), input_tokens=20_000_000)
+    make_forecasts(NOW)
 
     response = client_for(olivia).get("/o/acme/")
 
@@ -169,7 +171,7 @@ def test_overview_shows_tokens_spend_and_change(client_for, olivia, acme, invoic
         {"name": "gpt-4o", "values": [20_000_000 if day == 12 else 0 for day in range(9, 23)]}
     ]
     assert response.context["bill"].total_minor == 5000
-    assert response.context["projection"].total_minor > 5000
+    assert response.context["forecast"].total_minor > 5000
 
 
 def test_overview_without_a_chart_reloads_once_there_are_days_to_draw(client_for, olivia, acme, subscription):

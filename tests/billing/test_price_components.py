@@ -10,12 +10,12 @@ from django.db import IntegrityError, transaction
 from billing import catalogue, rating
 from billing.bill_checks import check_invoice
 from billing.component_values import ComponentInvalid, component_value
-from billing.forecasting import straight_line
+from billing.forecasting import forecast
 from billing.invoicing import close_period, running_bill
 from billing.models import ComponentKind, PlanVersion, PriceComponent, PriceKind, Subscription
 from billing.plan_words import offer_of
 from billing.price_book import PriceWindowsInvalid, add_price
-from billing.schedules import first_period
+from billing.schedules import current_period, first_period
 from metering.models import Meter
 from tests.billing.billing_builders import LONG_AGO, at, meter, price, subscribed, use
 
@@ -221,12 +221,12 @@ def test_running_period_expects_its_true_up_and_does_not_charge_it(globex, commi
     assert [line.kind for line in ended.lines] == ["usage", "commitment"]
 
 
-def test_projection_rises_with_use_but_not_by_the_true_up_it_already_holds(globex, committed):
-    use(globex, at(2026, 10, 5), input_tokens=2_000_000)
-    now = at(2026, 10, 16, 12)
-    projection = straight_line(running_bill(committed, now), now)
-    assert projection is not None
-    assert projection.total_minor == 10_000
+def test_forecast_rises_with_use_but_not_by_the_true_up_it_already_holds(globex, committed):
+    for day in (5, 8, 12, 15):
+        use(globex, at(2026, 10, day), input_tokens=500_000)
+    outlook = forecast(committed, current_period(committed, at(2026, 10, 16)), at(2026, 10, 16, 12))
+    assert outlook is not None
+    assert outlook.total_minor == 10_000
 
 
 def test_late_usage_takes_the_true_up_back(globex, committed):

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from accounts.models import Membership, Organisation, Role
 from accounts.organisations import invite
 from billing.catalogue import newest_version
+from billing.forecasting import make_forecasts
 from billing.invoicing import close_period
 from billing.models import Invoice, Plan, PlanVersion, Subscription
 from metering.models import Event
@@ -72,7 +73,9 @@ def _history(organisation: Organisation, rows: int, keys: list[str]) -> tuple[Su
     subscription = subscribed(organisation, _plan_in_force(), anchor=at(year, month + 1, 10))
     for when in (at(2026, 10, 12), at(2026, 11, 20)):
         _use(keys, models, when)
-    return subscription, [close_period(subscription, now=at(2026, 11, 11)) for _ in range(rows)]
+    invoices = [close_period(subscription, now=at(2026, 11, 11)) for _ in range(rows)]
+    make_forecasts(NOW)
+    return subscription, invoices
 
 
 def _plan_in_force() -> PlanVersion:

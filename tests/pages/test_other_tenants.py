@@ -16,7 +16,8 @@ API_THINGS = [route for route in routes_of_the_api() if route.parts & {"public_i
 API_LISTS = [
     route
     for route in routes_of_the_api()
-    if route.name in {"api-keys", "usage-figures", "v1_bill", "v1_invoices", "seals"}
+    if route.name
+    in {"api-keys", "usage-figures", "v1_bill", "v1_forecast", "v1_invoices", "v1_tariff_comparison", "seals"}
 ]
 INTAKE = {"events", "litellm", "otlp-traces", "openmeter-events"}
 # Asked about one event, named in the query.

@@ -1,0 +1,238 @@
+"""Forecasts: the shape of the week, how sure they are, and how they do on periods whose end is known."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+import pytest
+import time_machine
+from hypothesis import given
+from hypothesis import strategies as st
+
+from billing.budgets import suggest_budget
+from billing.forecasting import back_test, forecast, make_forecasts, typical_error
+from billing.invoicing import close_period, running_bill
+from billing.models import Forecast
+from billing.periods import Period
+from billing.schedules import current_period
+from billing.usage_profile import expect, profile_of
+from tests import factories
+from tests.billing.billing_builders import at, payg, price, subscribed, team, use
+from tests.metering.usage_world import event, fold_all, send
+
+BERLIN = ZoneInfo("Europe/Berlin")
+NOVEMBER = at(2026, 11, 22, 18)
+
+
+def hours_of(days: int, per_day: list[int], zone: ZoneInfo = BERLIN) -> list[tuple[datetime, Decimal]]:
+    """From Monday 5 October on: the day's use at noon, by weekday."""
+    first = datetime(2026, 10, 5, 12, tzinfo=zone)
+    return [(first + timedelta(days=n), Decimal(per_day[n % 7])) for n in range(days)]
+
+
+def seen(days: int, zone: ZoneInfo = BERLIN) -> Period:
+    start = datetime(2026, 10, 5, tzinfo=zone)
+    return Period(start, start + timedelta(days=days))
+
+
+WORKWEEK = [100, 100, 100, 100, 100, 20, 0]
+
+
+def test_profile_knows_weekdays_and_hours():
+    profile = profile_of(hours_of(28, WORKWEEK), seen=seen(28), zone=BERLIN)
+    monday = datetime(2026, 11, 2, tzinfo=BERLIN)
+
+    assert profile.weight(Period(monday, monday + timedelta(days=7))) == pytest.approx(7)
+    assert profile.weight(Period(monday, monday + timedelta(hours=12))) == 0
+    noon = monday + timedelta(hours=12)
+    assert profile.weight(Period(noon, noon + timedelta(hours=1))) == pytest.approx(Decimal(700) / 520)
+    sunday = monday + timedelta(days=6)
+    assert profile.weight(Period(sunday, sunday + timedelta(days=1))) == 0
+
+
+@given(st.lists(st.integers(0, 1000), min_size=7, max_size=7).filter(any), st.integers(7, 56))
+def test_weights_of_a_week_add_up_to_seven_days(per_day, days):
+    profile = profile_of(hours_of(days, per_day), seen=seen(days), zone=BERLIN)
+
+    assert sum(profile.weights.values()) == pytest.approx(7)
+    assert min(profile.weights.values()) >= 0
+
+
+@given(st.integers(0, 366 * 24), st.integers(1, 500), st.integers(0, 500))
+def test_weight_of_a_stretch_is_the_sum_of_its_parts(hour, quarters, cut):
+    profile = profile_of(hours_of(28, WORKWEEK), seen=seen(28), zone=BERLIN)
+    start = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=hour)
+    whole = Period(start, start + quarters * timedelta(minutes=15))
+    parts = whole.split_at([start + cut * timedelta(minutes=15)])
+
+    assert sum(profile.weight(part) for part in parts) == pytest.approx(profile.weight(whole))
+
+
+def test_a_steady_week_is_expected_to_go_on_and_is_nearly_certain():
+    days, profile = steady_days(28)
+    ahead = Period(datetime(2026, 11, 2, tzinfo=BERLIN), datetime(2026, 11, 9, tzinfo=BERLIN))
+
+    expectation = expect(days, profile=profile, stretches=[ahead], now=ahead.start)
+
+    assert expectation.units[("input_tokens", "m"), ahead] == pytest.approx(520)
+    assert expectation.spread == pytest.approx(0, abs=1e-9)
+
+
+def test_scattered_days_are_less_certain_and_a_longer_stretch_is_more_so():
+    days, profile = steady_days(28, wobble=lambda n: Decimal("1.5") if n % 2 else Decimal("0.5"))
+    start = datetime(2026, 11, 2, tzinfo=BERLIN)
+    spreads = [
+        expect(days, profile=profile, stretches=[Period(start, start + timedelta(days=n))], now=start).spread
+        for n in (1, 7, 28)
+    ]
+
+    assert spreads[0] > spreads[1] > spreads[2] > Decimal("0.05")
+
+
+def steady_days(count, wobble=lambda n: Decimal(1)):
+    hours = hours_of(count, WORKWEEK)
+    profile = profile_of(hours, seen=seen(count), zone=BERLIN)
+    start = datetime(2026, 10, 5, tzinfo=BERLIN)
+    days = {
+        Period(start + timedelta(days=n), start + timedelta(days=n + 1)): {("input_tokens", "m"): units * wobble(n)}
+        for n, (_, units) in enumerate(hours)
+    }
+    return days, profile
+
+
+# --- With usage ---------------------------------------------------------------------------------------------------
+
+
+def history(organisation, *, days, until=NOVEMBER, tokens=1_000_000):
+    """A call at noon of each working day, folded at the end."""
+    for number in range(days):
+        when = until.replace(hour=12) - timedelta(days=number)
+        if when < until and when.weekday() < 5:
+            body = event(organisation.public_id, when, model="gpt-4o", input_tokens=tokens)
+            send(body, now=when)
+    fold_all(until)
+
+
+@pytest.fixture
+def subscription(globex):
+    price("input_tokens", "2.00", model="gpt-4o")
+    return subscribed(globex, team(), anchor=at(2026, 9, 1))
+
+
+@pytest.mark.django_db
+def test_working_days_to_come_are_added_to_what_was_used(globex, subscription):
+    history(globex, days=60)
+    period = current_period(subscription, NOVEMBER)
+
+    outlook = forecast(subscription, period, NOVEMBER)
+
+    # 15 working days so far, six to come (23 to 30 November), $2 each; and December's fee.
+    assert outlook.total_minor == pytest.approx(4900 + 21 * 200, rel=0.01)
+    assert outlook.low_minor <= outlook.total_minor <= outlook.high_minor
+
+
+@pytest.mark.django_db
+def test_too_little_history_says_nothing(globex, subscription):
+    history(globex, days=2)
+
+    assert forecast(subscription, current_period(subscription, NOVEMBER), NOVEMBER) is None
+
+
+@pytest.mark.django_db
+def test_back_test_knows_only_what_was_known_then(globex, subscription):
+    history(globex, days=80)
+
+    trials = back_test(subscription, NOVEMBER)
+
+    assert [trial.period.start for trial in trials][::3] == [at(2026, 10), at(2026, 9)]
+    october = [trial for trial in trials if trial.period.start == at(2026, 10)]
+    assert {trial.actual_minor for trial in october} == {22 * 200}
+    assert typical_error(trials) < 10
+    assert all(trial.at < trial.period.end for trial in trials)
+
+
+@pytest.mark.django_db
+def test_price_that_changes_later_in_the_period_is_in_the_forecast(globex, subscription):
+    history(globex, days=60)
+    period = current_period(subscription, NOVEMBER)
+    before = forecast(subscription, period, NOVEMBER)
+    price("input_tokens", "4.00", model="gpt-4o", valid_from=at(2026, 11, 24))
+
+    after = forecast(subscription, period, NOVEMBER)
+
+    assert after.total_minor - before.total_minor == pytest.approx(5 * 200, rel=0.02)
+
+
+@pytest.mark.django_db
+def test_forecasts_are_made_once_an_hour_for_whoever_has_a_plan(globex, acme, subscription):
+    history(globex, days=30)
+
+    assert make_forecasts(NOVEMBER) == 1
+    assert make_forecasts(NOVEMBER + timedelta(minutes=59)) == 0
+    assert make_forecasts(NOVEMBER + timedelta(minutes=61)) == 1
+    row = Forecast.objects.get()
+    assert row.organisation == globex
+    assert row.tested_at == NOVEMBER
+    assert row.total_minor > running_bill(subscription, NOVEMBER).total_minor
+
+
+@pytest.mark.django_db
+def test_page_shows_the_forecast_and_how_right_it_was(client_for, gus, globex, subscription):
+    history(globex, days=80)
+    for month in (10, 11):
+        close_period(subscription, now=at(2026, month, 3))
+    make_forecasts(NOVEMBER)
+
+    with time_machine.travel(NOVEMBER, tick=False):
+        page = client_for(gus).get("/o/globex/forecast/").content.decode()
+        overview = client_for(gus).get("/o/globex/").content.decode()
+
+    assert "How right it was before" in page
+    assert "A budget that would fit" in page
+    assert "Likely range" in page
+    assert "likely $" in overview
+
+
+@pytest.mark.django_db
+def test_page_says_when_it_is_too_early_or_there_is_no_plan(client_for, gus, olivia, acme, globex, subscription):
+    assert "Too early to say" in client_for(gus).get("/o/globex/forecast/").content.decode()
+    assert "No plan, so no bill" in client_for(olivia).get("/o/acme/forecast/").content.decode()
+    assert client_for(olivia).get("/o/globex/forecast/").status_code == 404
+
+
+@pytest.mark.django_db
+def test_api_tells_the_forecast_or_why_there_is_none(api, globex, subscription):
+    client = api(factories.access_token(globex, "Finance").secret)
+    assert client.get("/v1/forecast").json()["code"] == "too_early"
+    history(globex, days=80)
+    make_forecasts(NOVEMBER)
+
+    with time_machine.travel(NOVEMBER, tick=False):
+        answer = client.get("/v1/forecast").json()
+
+    assert answer["low_minor"] <= answer["total_minor"] <= answer["high_minor"]
+    assert len(answer["trials"]) == 6
+    assert Decimal(answer["typical_error_percent"]) < 10
+
+
+# --- Budgets ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_budget_lies_above_a_usual_month_and_is_a_round_figure(globex):
+    price("input_tokens", "2.00", model="gpt-4o")
+    subscription = subscribed(globex, payg(), anchor=at(2026, 8, 1))
+    for month, dollars in ((8, 40), (9, 50), (10, 90)):
+        use(globex, at(2026, month, 12), input_tokens=dollars * 500_000)
+        close_period(subscription, now=at(2026, month + 1, 3))
+
+    suggestion = suggest_budget(subscription, None)
+
+    assert suggestion.totals_minor == (4000, 5000, 9000)
+    assert (suggestion.tight_minor, suggestion.tight_reached) == (6000, 1)  # 50 × 1.2
+    assert (suggestion.roomy_minor, suggestion.roomy_reached) == (12000, 0)  # 90 × 1.25, rounded up to two digits
+
+
+@pytest.mark.django_db
+def test_nothing_used_is_no_ground_for_a_budget(globex, subscription):
+    assert suggest_budget(subscription, None) is None
