@@ -5,6 +5,7 @@ member whose role lacks the capability is refused (403). Templates decide nothin
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import wraps
 from typing import Any
 
@@ -13,6 +14,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 
 from accounts.models import Capability, Membership, Organisation, User
+from accounts.remembering import remembering
 
 type View = Callable[..., HttpResponseBase]
 
@@ -33,6 +35,7 @@ class UserRequest(HttpRequest):
     htmx: Any
 
 
+READING = ("GET", "HEAD")
 # Where the session remembers the organisation that was last looked at.
 LAST_ORGANISATION = "last_organisation"
 
@@ -59,7 +62,8 @@ def signed_in(view: View) -> View:
 def member_required(capability: Capability | None = None) -> Callable[[View], View]:
     """Members of the organisation in the address, with that capability if one is named.
 
-    The view receives `request.organisation` and `request.membership`, and not the slug.
+    The view receives `request.organisation` and `request.membership`, and not the slug. While a page is only read, each
+    remembered look-up is made once.
     """
 
     def decorate(view: View) -> View:
@@ -73,7 +77,8 @@ def member_required(capability: Capability | None = None) -> Callable[[View], Vi
             _remember(request, membership.organisation)
             if capability is not None and not membership.may(capability):
                 raise PermissionDenied(f"Your role does not let you {capability.label}.")
-            return view(request, *args, **kwargs)
+            with remembering() if request.method in READING else nullcontext():
+                return view(request, *args, **kwargs)
 
         guarded.access = f"member:{capability.value if capability else 'any'}"  # type: ignore[attr-defined]
         return guarded
@@ -97,7 +102,7 @@ def _remember(request: HttpRequest, organisation: Organisation) -> None:
 
 def _sign_in(request: HttpRequest) -> HttpResponse:
     """To the sign-in page and back; an htmx request is told to load it as a whole page."""
-    back = request.get_full_path() if request.method in ("GET", "HEAD") else "/home/"
+    back = request.get_full_path() if request.method in READING else "/home/"
     if getattr(request, "htmx", False):
         response = HttpResponse(status=204)
         current = request.htmx.current_url_abs_path or "/home/"  # type: ignore[attr-defined]

@@ -3,7 +3,7 @@
 Entries hold no secret, and the database refuses to change or delete one. Reading them is a matter for views.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from allauth.account.adapter import get_adapter
@@ -28,13 +28,15 @@ def record(
     subject_label: str = "",
     details: Mapping[str, Any] | None = None,
     request: HttpRequest | None = None,
+    into: list[AuditEntry] | None = None,
 ) -> AuditEntry:
-    """Add an entry. `action` is a noun and a past participle: `api_key.revoked`. No organisation: the installation.
+    """Add an entry, or gather it in a list for `record_all`. `action` is a noun and a past participle:
+    `api_key.revoked`. No organisation: the installation.
 
     `details` say what changed as {"field": [before, after]} or {"field": value}, in JSON's types.
     """
     label = actor_label or (actor.email if isinstance(actor, User) else actor) or SYSTEM
-    return AuditEntry.objects.create(
+    entry = AuditEntry(
         organisation=organisation,
         actor=person(actor),
         actor_label=label[:254],
@@ -44,6 +46,16 @@ def record(
         details=dict(details or {}),
         ip_address=client_address(request),
     )
+    if into is None:
+        entry.save()
+    else:
+        into.append(entry)
+    return entry
+
+
+def record_all(entries: Sequence[AuditEntry]) -> None:
+    """Add entries that were gathered with `into`, by one statement."""
+    AuditEntry.objects.bulk_create(entries)
 
 
 def person(actor: Actor) -> User | None:

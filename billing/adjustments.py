@@ -15,11 +15,12 @@ from django.conf import settings
 from django.db.models import Q
 
 from billing.bills import Bill, BillLine, line_from_rating
-from billing.models import Invoice, InvoiceLine, Subscription
+from billing.models import InvoiceLine, Subscription
 from billing.models.invoices import RATED_KINDS, LineKind
 from billing.money import EXACT, ZERO, exact_sum, format_exact, format_money, minimum_charge, plain
 from billing.periods import Period
 from billing.rated_usage import RatedUsage, rate_period
+from billing.schedules import PostedInvoice, invoices_of, posted_invoices
 
 # An event is judged by when it arrived and counted when it is folded; a day is ample for what was under way.
 FOLDING_MARGIN = timedelta(days=1)
@@ -51,7 +52,7 @@ def adjustments_for(subscription: Subscription) -> Adjustments:
     lines: list[BillLine] = []
     rated_again: list[RatedUsage] = []
     for invoice in still_adjustable(subscription):
-        usage = rate_period(subscription, Period(invoice.period_start, invoice.period_end), fees_due=False)
+        usage = rate_period(subscription, invoice.period, fees_due=False)
         differences = _differences(invoice, usage)
         lines += differences
         if differences or usage.rating.unpriced:
@@ -59,26 +60,21 @@ def adjustments_for(subscription: Subscription) -> Adjustments:
     return Adjustments(tuple(lines), tuple(rated_again))
 
 
-def still_adjustable(subscription: Subscription) -> list[Invoice]:
+def still_adjustable(subscription: Subscription) -> list[PostedInvoice]:
     """Invoices whose periods late events may have reached after the last invoice's figures were taken."""
-    invoices = Invoice.objects.filter(subscription=subscription).order_by("period_start")
-    last = invoices.last()
-    if last is None:
-        return []
+    invoices = invoices_of(subscription)
     reach = timedelta(days=settings.LATE_WINDOW_DAYS) + FOLDING_MARGIN
-    return list(invoices.filter(period_end__gt=last.finalised_at - reach))
+    return [invoice for invoice in invoices if invoice.period.end > invoices[-1].finalised_at - reach]
 
 
 def carried_in(subscription: Subscription) -> list[BillLine]:
     """The first line of the next bill: what the organisation's last invoice in this currency carried over."""
-    last = (
-        Invoice.objects.for_organisation(subscription.organisation)
-        .filter(currency=subscription.currency)
-        .order_by("-pk")
-        .first()
-    )
-    carried = None if last is None else last.lines.filter(kind=LineKind.CARRY_OVER, key=CARRIED_OUT).first()
-    if last is None or carried is None:
+    posted = posted_invoices(subscription.organisation)
+    last = next((invoice for invoice in reversed(posted) if invoice.currency == subscription.currency), None)
+    if last is None:
+        return []
+    carried = InvoiceLine.objects.filter(invoice=last.pk, kind=LineKind.CARRY_OVER, key=CARRIED_OUT).first()
+    if carried is None:
         return []
     amount = plain(carried.amount_exact.copy_negate())
     return [
@@ -91,7 +87,7 @@ def carried_in(subscription: Subscription) -> list[BillLine]:
                 f"Invoice {last.number} came to {format_exact(amount, last.currency)}, which was not charged then "
                 f"and is added here in full"
             ),
-            period=Period(last.period_start, last.period_end),
+            period=last.period,
         )
     ]
 
@@ -110,8 +106,8 @@ def carried_out(bill: Bill) -> BillLine:
     )
 
 
-def _differences(invoice: Invoice, usage: RatedUsage) -> list[BillLine]:
-    prefix = f"adjustment:{invoice.period_start:%Y%m%dT%H%MZ}:"
+def _differences(invoice: PostedInvoice, usage: RatedUsage) -> list[BillLine]:
+    prefix = f"adjustment:{invoice.period.start:%Y%m%dT%H%MZ}:"
     charged, known = _charged_so_far(invoice, prefix)
     now = {line.key: line for line in map(line_from_rating, usage.rating.lines)}
     lines = []
@@ -124,13 +120,13 @@ def _differences(invoice: Invoice, usage: RatedUsage) -> list[BillLine]:
     return lines
 
 
-def _charged_so_far(invoice: Invoice, prefix: str) -> tuple[dict[str, _Charged], dict[str, InvoiceLine]]:
+def _charged_so_far(invoice: PostedInvoice, prefix: str) -> tuple[dict[str, _Charged], dict[str, InvoiceLine]]:
     """Per line key of the period: the sums over its own invoice and later adjustments, and one such line."""
     rows = InvoiceLine.objects.filter(
-        Q(invoice=invoice, kind__in=RATED_KINDS)
+        Q(invoice=invoice.pk, kind__in=RATED_KINDS)
         | Q(
             invoice__subscription=invoice.subscription_id,
-            invoice__period_start__gt=invoice.period_start,
+            invoice__period_start__gt=invoice.period.start,
             kind=LineKind.ADJUSTMENT,
             key__startswith=prefix,
         )
@@ -152,7 +148,7 @@ def _sum(rows: Iterable[InvoiceLine]) -> _Charged:
 
 
 def _difference(
-    line: BillLine | None, charged: _Charged, *, known: InvoiceLine | None, invoice: Invoice, key: str
+    line: BillLine | None, charged: _Charged, *, known: InvoiceLine | None, invoice: PostedInvoice, key: str
 ) -> BillLine | None:
     """The line that brings what was charged to what is owed now; None where they agree."""
     current = NOTHING if line is None else _figures(line)

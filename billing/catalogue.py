@@ -11,16 +11,18 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Max
+from django.db.models import Max, prefetch_related_objects
 from django.http import HttpRequest
 
 from accounts.audit import Actor, record
 from accounts.errors import DomainError
+from accounts.remembering import remembered
 from billing import rating
 from billing.component_values import component_value, component_values
 from billing.models import ComponentKind, Plan, PlanVersion, PriceComponent
 from billing.money import CURRENCIES, ZERO
 from billing.periods import Cadence
+from metering import reports
 from metering.models import Meter
 
 
@@ -325,10 +327,15 @@ def publish_version(
 
 def components_of(version: PlanVersion) -> list[rating.Component]:
     """What the version charges, as rating's value classes, in order. Raises ComponentInvalid."""
+    return list(_components_of(version))
+
+
+@remembered
+def _components_of(version: PlanVersion) -> tuple[rating.Component, ...]:
     rows = sorted(version.components.all(), key=lambda row: row.position)
+    prefetch_related_objects(rows, "meter")
     needs_meters = any(row.kind in OPEN_KINDS and not row.meters for row in rows)
-    whole_meters = tuple(Meter.objects.filter(part_of=None).values_list("key", flat=True)) if needs_meters else ()
-    return component_values(rows, whole_meters)
+    return tuple(component_values(rows, reports.whole_meters() if needs_meters else ()))
 
 
 def _add(version: PlanVersion, kind: ComponentKind, *, label: str, **fields: Any) -> PriceComponent:

@@ -1,44 +1,35 @@
-"""Closing periods: a bill becomes an invoice with a number, frozen lines and evidence.
+"""Closing periods: which may be closed, one at somebody's word or all that have ended.
 
-Each period is closed once, in order, by whoever comes first; numbers have no gap, since the counter's row stays locked
-until the invoice commits. Nothing is sent from here: rows for Stripe and for e-mail are left in the same transaction.
+Each period is closed once, in order, by whoever comes first. What is written then is `finalising`'s business.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from itertools import batched
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Max
+from django.db.models import F, Max, Q
 from django.http import HttpRequest
 
-from accounts.audit import Actor, record
+from accounts.audit import Actor
 from accounts.errors import DomainError
+from accounts.remembering import remembering
 from billing import schedules
 from billing.adjustments import adjustments_for, carried_in, carried_out, still_adjustable
-from billing.bills import Bill, BillLine, build_bill, with_line
-from billing.evidence import decimal, evidence_of
-from billing.models import (
-    Invoice,
-    InvoiceCounter,
-    InvoiceEmail,
-    InvoiceLine,
-    StripeInvoice,
-    Subscription,
-)
-from billing.models.invoices import InvoiceState
-from billing.models.subscriptions import SubscriptionState
+from billing.bills import Bill, build_bill, with_line
+from billing.finalising import Closing, finalise
+from billing.models import Invoice, Subscription
 from billing.periods import Period
-from billing.subscribing import ensure_billing_details
 from metering import reports
-from metering.sealing import newest_seal
 
 logger = logging.getLogger(__name__)
 
 BATCH = 200
+# Periods that are closed in one transaction: few enough that nobody waits for their locks, enough to share look-ups.
+TOGETHER = 25
 
 
 class PeriodNotEnded(DomainError):
@@ -82,7 +73,11 @@ def running_bill(subscription: Subscription, now: datetime, *, period: Period | 
 
     What earlier invoices left over stands on the earliest period without an invoice, and only there.
     """
-    subscription = schedules.with_terms(subscription)
+    with remembering():
+        return _running_bill(schedules.with_terms(subscription), now, period)
+
+
+def _running_bill(subscription: Subscription, now: datetime, period: Period | None) -> Bill:
     period = period or schedules.current_period(subscription, now)
     if period != schedules.earliest_open_period(subscription):
         return build_bill(subscription, period, cutoff=now)
@@ -110,23 +105,20 @@ def close_period(
 
     Raises PeriodNotEnded, StillInGrace (unless `force_grace`), UnfoldedEvents, EarlierPeriodOpen and NothingToClose.
     """
-    with transaction.atomic():
-        locked = _lock(subscription)
+    with remembering(anew=True), transaction.atomic():
+        (locked,) = _lock([subscription])
         existing = _invoice_of(locked, period)
         if existing is not None:
             return existing
         to_close = require_closable(locked, period=period, now=now, force_grace=force_grace)
-        invoice = _finalise(locked, bill_to_close(locked, to_close, now), now)
-        if not schedules.goes_on_after(locked, to_close):
-            locked.state = SubscriptionState.CANCELLED
-            locked.save(update_fields=["state"])
-        _record(invoice, actor=actor, request=request)
+        closing = Closing(locked, bill_to_close(locked, to_close, now))
+        (invoice,) = finalise([closing], now, actor=actor, request=request)
     return invoice
 
 
 def bill_to_close(subscription: Subscription, period: Period, now: datetime) -> Bill:
     """The running bill as closing would freeze it: what is too small to charge is carried over."""
-    bill = running_bill(subscription, now, period=period)
+    bill = _running_bill(subscription, now, period)
     return with_line(bill, carried_out(bill)) if bill.is_too_small else bill
 
 
@@ -143,7 +135,7 @@ def require_closable(
         raise PeriodNotEnded
     if not force_grace and now < earliest.end + grace():
         raise StillInGrace
-    reach_back = min([earliest.start, *(invoice.period_start for invoice in still_adjustable(subscription))])
+    reach_back = min([earliest.start, *(invoice.period.start for invoice in still_adjustable(subscription))])
     if reports.pending_events(subscription.organisation, start=reach_back, end=earliest.end) > 0:
         raise UnfoldedEvents
     return earliest
@@ -152,13 +144,51 @@ def require_closable(
 def close_ended(now: datetime) -> Closed:
     """Close every period that can be closed, of every subscription; one that fails does not stop the others."""
     closed = Closed()
-    for subscription in _open_subscriptions():
-        _close_ended_periods(subscription, now, closed)
+    for group in batched(_open_subscriptions(), TOGETHER, strict=False):
+        _close_group(group, now, closed)
     return closed
 
 
 def grace() -> timedelta:
     return timedelta(seconds=settings.CLOSING_GRACE_SECONDS)
+
+
+def _close_group(group: Sequence[Subscription], now: datetime, closed: Closed) -> None:
+    """Close a period of each in one transaction, then of those that may have another. If that breaks, each by itself,
+    so that one broken subscription holds up none of the others."""
+    left = list(group)
+    while left:
+        try:
+            left = _close_one_each(left, now, closed)
+        except Exception:
+            logger.warning("Closing %s periods together failed: going on one by one", len(left), exc_info=True)
+            for subscription in left:
+                _close_ended_periods(subscription, now, closed)
+            return
+
+
+def _close_one_each(subscriptions: Sequence[Subscription], now: datetime, closed: Closed) -> list[Subscription]:
+    """Returns those to look at again. Of an organisation one subscription at a time: its invoices build on another."""
+    first = {subscription.organisation_id: subscription for subscription in reversed(subscriptions)}
+    later = [subscription for subscription in subscriptions if subscription not in first.values()]
+    with remembering(anew=True), transaction.atomic():
+        locked = _lock(list(first.values()))
+        schedules.look_up_invoices([subscription.organisation for subscription in locked])
+        closings = [closing for subscription in locked if (closing := _closing(subscription, now, closed))]
+        invoices = finalise(closings, now)
+    closed.invoices += invoices
+    return [*later, *(closing.subscription for closing in closings)]
+
+
+def _closing(subscription: Subscription, now: datetime, closed: Closed) -> Closing | None:
+    period = schedules.earliest_open_period(subscription)
+    if period is None or period.end + grace() > now:
+        return None
+    try:
+        return Closing(subscription, bill_to_close(subscription, require_closable(subscription, now=now), now))
+    except DomainError as error:
+        closed.waiting[subscription.public_id] = error.code
+        return None
 
 
 def _close_ended_periods(subscription: Subscription, now: datetime, closed: Closed) -> None:
@@ -176,7 +206,7 @@ def _open_subscriptions() -> Iterator[Subscription]:
     """Those with periods left, in batches by primary key, so that no cursor stays open while periods are closed."""
     with_periods_left = (
         Subscription.objects.annotate(closed_until=Max("invoices__period_end"))
-        .exclude(ends_at__lte=F("closed_until"))
+        .filter(Q(ends_at=None) | Q(closed_until=None) | Q(closed_until__lt=F("ends_at")))
         .select_related("organisation")
         .order_by("pk")
     )
@@ -186,124 +216,19 @@ def _open_subscriptions() -> Iterator[Subscription]:
         last = batch[-1].pk
 
 
-def _lock(subscription: Subscription) -> Subscription:
-    """Locks all of the organisation's subscriptions, in order: a carried amount is taken up by one invoice only."""
+def _lock(subscriptions: Sequence[Subscription]) -> list[Subscription]:
+    """Locks all subscriptions of their organisations, in order: a carried amount is taken up by one invoice only."""
     rows = (
-        Subscription.objects.for_organisation(subscription.organisation)
+        Subscription.objects.filter(organisation__in=[subscription.organisation_id for subscription in subscriptions])
         .select_for_update(of=("self",))
         .select_related("organisation")
+        .prefetch_related(schedules.PHASES)
         .order_by("pk")
     )
-    return next(row for row in rows if row.pk == subscription.pk)
+    return [row for row in rows if row in subscriptions]
 
 
 def _invoice_of(subscription: Subscription, period: Period | None) -> Invoice | None:
     if period is None:
         return None
     return Invoice.objects.filter(subscription=subscription, period_start=period.start).first()
-
-
-def _finalise(subscription: Subscription, bill: Bill, now: datetime) -> Invoice:
-    parties = _parties(subscription)
-    is_paid = bill.total_minor == 0
-    evidence = evidence_of(bill, parties=parties, head=newest_seal(subscription.organisation))
-    invoice = Invoice.objects.create(
-        organisation=subscription.organisation,
-        number=_next_number(now),
-        subscription=subscription,
-        plan_name=bill.version.plan.name,
-        period_start=bill.period.start,
-        period_end=bill.period.end,
-        currency=bill.currency,
-        total_exact=bill.total_exact,
-        total_minor=bill.total_minor,
-        parties=parties,
-        evidence=evidence,
-        finalised_at=now,
-        due_at=now + timedelta(days=settings.PAYMENT_TERM_DAYS),
-        state=InvoiceState.PAID if is_paid else InvoiceState.FINALISED,
-        paid_at=now if is_paid else None,
-    )
-    InvoiceLine.objects.bulk_create(
-        [_line_row(invoice, position, line) for position, line in enumerate(bill.lines, start=1)]
-    )
-    if not is_paid:
-        StripeInvoice.objects.create(invoice=invoice, environment=settings.STRIPE_ENVIRONMENT)
-    InvoiceEmail.objects.create(invoice=invoice)
-    return invoice
-
-
-def _next_number(now: datetime) -> str:
-    """The next number of the year, in UTC. Its row stays locked until the transaction ends, so none is ever skipped."""
-    series = f"{settings.INVOICE_NUMBER_PREFIX}-{now.astimezone(UTC).year}"
-    InvoiceCounter.objects.get_or_create(series=series)
-    counter = InvoiceCounter.objects.select_for_update().get(series=series)
-    counter.last_number += 1
-    counter.save(update_fields=["last_number"])
-    return f"{series}-{counter.last_number:05d}"
-
-
-def _parties(subscription: Subscription) -> dict[str, Any]:
-    buyer = ensure_billing_details(subscription.organisation)
-    return {
-        "seller": {"name": settings.SELLER_NAME, "address": settings.SELLER_ADDRESS},
-        "buyer": {
-            "name": buyer.legal_name,
-            "organisation": subscription.organisation.public_id,
-            "email": buyer.email,
-            "address": buyer.address,
-            "country": buyer.country,
-            "tax_id": buyer.tax_id,
-        },
-    }
-
-
-def _line_row(invoice: Invoice, position: int, line: BillLine) -> InvoiceLine:
-    return InvoiceLine(
-        invoice=invoice,
-        position=position,
-        kind=line.kind,
-        key=line.key,
-        description=line.description[:400],
-        meter=line.meter,
-        model=line.model[:200],
-        quantity=line.quantity,
-        included=line.included,
-        billable=line.billable,
-        unit_price=line.unit_price,
-        scale=line.scale,
-        amount_exact=line.amount_exact,
-        amount_minor=line.amount_minor,
-        explanation=line.explanation,
-        steps=[
-            {
-                "units": decimal(step.units),
-                "unit_price": decimal(step.unit_price),
-                "scale": decimal(step.scale),
-                "flat": decimal(step.flat),
-                "amount": decimal(step.amount),
-                "explanation": step.explanation,
-            }
-            for step in line.steps
-        ],
-        price_ids=list(line.price_ids),
-        period_start=line.period.start,
-        period_end=line.period.end,
-    )
-
-
-def _record(invoice: Invoice, *, actor: Actor, request: HttpRequest | None) -> None:
-    record(
-        "invoice.finalised",
-        organisation=invoice.organisation,
-        actor=actor,
-        subject_id=invoice.public_id,
-        subject_label=invoice.number,
-        details={
-            "period_start": invoice.period_start.isoformat(),
-            "period_end": invoice.period_end.isoformat(),
-            "total_minor": invoice.total_minor,
-            "currency": invoice.currency,
-        },
-        request=request,
-    )

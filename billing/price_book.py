@@ -4,7 +4,7 @@ Rows are only ever added; a correction is a new row with the same `valid_from`. 
 so that no interval of usage is split. Which row wins is rating's business, not this module's.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from django.db import transaction
@@ -12,6 +12,7 @@ from django.http import HttpRequest
 
 from accounts.audit import Actor, record
 from accounts.errors import DomainError
+from accounts.remembering import remembered
 from billing import rating
 from billing.models import Price, PriceKind
 from billing.models.price_book import PriceRows
@@ -102,20 +103,35 @@ def require_possible(currency: str, valid_from: datetime, valid_until: datetime 
 
 
 def price_book(currency: str, period: Period) -> rating.PriceBook:
-    """The customers' list prices that may be in force somewhere in the period, in the order they became known."""
-    return _book(Price.objects.list_prices(currency), currency, period)
+    """The customers' list prices that may be in force somewhere in the period, and others around it, in the order they
+    became known."""
+    return _price_book(currency, *_months(period))
 
 
 def cost_book(currency: str, period: Period) -> rating.PriceBook:
     """The provider's costs in the same way. Costs in other currencies are left out: nothing is converted."""
-    return _book(Price.objects.provider_costs(currency), currency, period)
+    return _cost_book(currency, *_months(period))
 
 
-def _book(prices: PriceRows, currency: str, period: Period) -> rating.PriceBook:
-    rows = (
-        prices.overlapping(period.start, period.end)
-        .order_by("known_from", "pk")
-        .values_list("public_id", "meter__key", "model", "amount", "scale", "valid_from", "valid_until", "windows")
+def _months(period: Period) -> tuple[datetime, datetime]:
+    """The period widened to whole months of UTC, so that organisations whose periods differ by days share a book."""
+    first = period.start.replace(day=1, hour=0, minute=0)
+    return first, (period.end + timedelta(days=31)).replace(day=1, hour=0, minute=0)
+
+
+@remembered
+def _price_book(currency: str, start: datetime, end: datetime) -> rating.PriceBook:
+    return _book(Price.objects.list_prices(currency).overlapping(start, end), currency)
+
+
+@remembered
+def _cost_book(currency: str, start: datetime, end: datetime) -> rating.PriceBook:
+    return _book(Price.objects.provider_costs(currency).overlapping(start, end), currency)
+
+
+def _book(prices: PriceRows, currency: str) -> rating.PriceBook:
+    rows = prices.order_by("known_from", "pk").values_list(
+        "public_id", "meter__key", "model", "amount", "scale", "valid_from", "valid_until", "windows"
     )
     return rating.PriceBook(
         (

@@ -15,7 +15,6 @@ from billing.periods import Period
 from billing.price_book import cost_book, price_book
 from billing.schedules import version_at
 from metering import reports
-from metering.models import Meter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +63,7 @@ def read_usage(
         rating.Reading(quantity.meter_key, quantity.model, quantity.value, quantity.start, quantity.end)
         for quantity in quantities
     )
-    parts = frozenset(Meter.objects.exclude(part_of=None).values_list("key", flat=True))
+    parts = reports.partial_meters()
     return tuple(
         reading
         for reading in readings

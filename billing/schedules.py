@@ -3,12 +3,32 @@
 Reads phases and invoices; changes nothing.
 """
 
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.db.models import Prefetch
+
+from accounts.models import Organisation
+from accounts.remembering import remember, remembered
 from billing.models import Invoice, PlanVersion, Subscription, SubscriptionPhase
 from billing.periods import Cadence, Period, next_period, period_at
 
 RESOLUTION = timedelta(microseconds=1)
+PHASES = Prefetch("phases", SubscriptionPhase.objects.select_related("plan_version__plan"))
+
+
+@dataclass(frozen=True, slots=True)
+class PostedInvoice:
+    """What closing the next period has to know of an invoice."""
+
+    pk: int
+    number: str
+    subscription_id: int
+    currency: str
+    period: Period
+    finalised_at: datetime
 
 
 def period_containing(subscription: Subscription, instant: datetime) -> Period:
@@ -30,15 +50,53 @@ def first_period(subscription: Subscription) -> Period:
 
 def earliest_open_period(subscription: Subscription) -> Period | None:
     """The first period without an invoice; None once a subscription that ended has none left."""
-    last_end = (
-        Invoice.objects.filter(subscription=subscription)
-        .order_by("-period_start")
-        .values_list("period_end", flat=True)
-        .first()
-    )
-    period = period_containing(subscription, last_end or subscription.anchor_at)
+    posted = invoices_of(subscription)
+    period = period_containing(subscription, posted[-1].period.end if posted else subscription.anchor_at)
     has_ended = subscription.ends_at is not None and period.start >= subscription.ends_at
     return None if has_ended else period
+
+
+def invoices_of(subscription: Subscription) -> list[PostedInvoice]:
+    """The subscription's invoices in the order of their periods."""
+    posted = posted_invoices(subscription.organisation)
+    return sorted(
+        (invoice for invoice in posted if invoice.subscription_id == subscription.pk),
+        key=lambda invoice: invoice.period,
+    )
+
+
+@remembered
+def posted_invoices(organisation: Organisation) -> tuple[PostedInvoice, ...]:
+    """All of an organisation's invoices, oldest first."""
+    return _posted_invoices([organisation])[organisation]
+
+
+def look_up_invoices(organisations: Iterable[Organisation]) -> None:
+    """Remember the invoices of many organisations at once."""
+    for organisation, invoices in _posted_invoices(organisations).items():
+        remember(posted_invoices, organisation, answer=invoices)
+
+
+def _posted_invoices(organisations: Iterable[Organisation]) -> dict[Organisation, tuple[PostedInvoice, ...]]:
+    rows = (
+        Invoice.objects.filter(organisation__in=organisations)
+        .order_by("pk")
+        .values_list(
+            "organisation_id",
+            "pk",
+            "number",
+            "subscription_id",
+            "currency",
+            "period_start",
+            "period_end",
+            "finalised_at",
+        )
+    )
+    found: dict[int, list[PostedInvoice]] = defaultdict(list)
+    for organisation_id, pk, number, subscription_id, currency, start, end, finalised_at in rows:
+        period = Period(start, end)
+        found[organisation_id].append(PostedInvoice(pk, number, subscription_id, currency, period, finalised_at))
+    return {organisation: tuple(found[organisation.pk]) for organisation in organisations}
 
 
 def current_period(subscription: Subscription, now: datetime) -> Period:
@@ -59,11 +117,8 @@ def phase_at(subscription: Subscription, instant: datetime) -> SubscriptionPhase
 
 
 def with_terms(subscription: Subscription) -> Subscription:
-    """The subscription read anew, with its phases, their versions and components, for code that asks often."""
-    rows = Subscription.objects.select_related("organisation").prefetch_related(
-        "phases__plan_version__plan", "phases__plan_version__components__meter"
-    )
-    return rows.get(pk=subscription.pk)
+    """The subscription read anew, with its phases and their versions, for code that asks often."""
+    return Subscription.objects.select_related("organisation").prefetch_related(PHASES).get(pk=subscription.pk)
 
 
 def version_at(subscription: Subscription, instant: datetime) -> PlanVersion:

@@ -142,6 +142,9 @@ def current_subscription(organisation: Organisation, now: datetime) -> Subscript
 
 def ensure_billing_details(organisation: Organisation) -> BillingDetails:
     """The organisation's billing details, made from its name and first owner where there are none yet."""
+    details = BillingDetails.objects.filter(organisation=organisation).first()
+    if details is not None:
+        return details
     owner = (
         Membership.objects.for_organisation(organisation)
         .filter(role=Role.OWNER)

@@ -11,7 +11,7 @@ Leaves stand in the order of the events' keys, so that the order of receipt and 
 matter. Checks nothing (see `metering.seal_checks`) and proves nothing (see `metering.proofs`).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import batched
@@ -184,7 +184,13 @@ def _write(due: _Due, tiles: list[SealTile], count: int, previous_digest: str, n
 
 def newest_seal(organisation: Organisation) -> Seal | None:
     """The head of the chain; None before the first."""
-    return Seal.objects.for_organisation(organisation).order_by("-day").first()
+    return newest_seals([organisation]).get(organisation.pk)
+
+
+def newest_seals(organisations: Iterable[Organisation]) -> dict[int, Seal]:
+    """The heads of several chains, by the organisation's primary key."""
+    heads = Seal.objects.filter(organisation__in=organisations).order_by("organisation_id", "-day")
+    return {seal.organisation_id: seal for seal in heads.distinct("organisation_id")}
 
 
 def sealed_through(organisation: Organisation, now: datetime) -> date:

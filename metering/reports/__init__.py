@@ -3,7 +3,14 @@
 Figures are sums of totals, exact, one query per report. Days and months are the organisation's. Nothing is written.
 """
 
-from metering.reports.choosing import MixedUnitsError, NotAdditiveError, UnknownMeterError, token_meters
+from metering.reports.choosing import (
+    MixedUnitsError,
+    NotAdditiveError,
+    UnknownMeterError,
+    partial_meters,
+    token_meters,
+    whole_meters,
+)
 from metering.reports.freshness import LiveRate, last_received_at, live_rate, pending_events
 from metering.reports.quantities import Quantity, quantities
 from metering.reports.usage import UsageFilter, UsageReport, UsageRow, usage
@@ -19,8 +26,10 @@ __all__ = [
     "UsageRow",
     "last_received_at",
     "live_rate",
+    "partial_meters",
     "pending_events",
     "quantities",
     "token_meters",
     "usage",
+    "whole_meters",
 ]

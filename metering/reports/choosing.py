@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from accounts.errors import DomainError
+from accounts.remembering import remembered
 from metering.models import Meter
-from metering.models.meters import ADDITIVE
 
 
 class UnknownMeterError(DomainError):
@@ -24,7 +24,7 @@ class MixedUnitsError(DomainError):
 
 def choose_meters(keys: Sequence[str], *, is_split: bool) -> list[Meter]:
     """The meters with these keys, or all additive ones, in their order. `is_split`: each gets figures of its own."""
-    every = list(Meter.objects.select_related("part_of"))
+    every = all_meters()
     if not keys:
         chosen = [meter for meter in every if meter.is_additive]
     else:
@@ -38,8 +38,24 @@ def choose_meters(keys: Sequence[str], *, is_split: bool) -> list[Meter]:
 
 def token_meters() -> tuple[str, ...]:
     """Keys of the meters whose sum is the tokens in total: exclusive pools only, so nothing is added twice."""
-    meters = Meter.objects.filter(unit="tokens", aggregation__in=ADDITIVE, part_of=None)
-    return tuple(meters.values_list("key", flat=True))
+    return tuple(
+        meter.key for meter in all_meters() if meter.unit == "tokens" and meter.is_additive and meter.part_of is None
+    )
+
+
+def partial_meters() -> frozenset[str]:
+    """Keys of the meters that are part of another: adding them to their whole would count them twice."""
+    return frozenset(meter.key for meter in all_meters() if meter.part_of is not None)
+
+
+def whole_meters() -> tuple[str, ...]:
+    """Keys of the meters that are not part of another."""
+    return tuple(meter.key for meter in all_meters() if meter.part_of is None)
+
+
+@remembered
+def all_meters() -> tuple[Meter, ...]:
+    return tuple(Meter.objects.select_related("part_of"))
 
 
 def _refuse_unknown(keys: Sequence[str], chosen: Sequence[Meter]) -> None:

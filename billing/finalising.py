@@ -1,0 +1,192 @@
+"""Finalising: bills become invoices with numbers, frozen lines and evidence, any number of them in one transaction.
+
+Numbers have no gap, since the counter's row stays locked until the invoices commit; so bills are computed before it is
+taken. Nothing is sent from here: rows for Stripe and for e-mail are left in the same transaction.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.http import HttpRequest
+
+from accounts.audit import Actor, record, record_all
+from accounts.models import AuditEntry, Organisation
+from billing.bills import Bill, BillLine
+from billing.evidence import decimal, evidence_of
+from billing.models import (
+    BillingDetails,
+    Invoice,
+    InvoiceCounter,
+    InvoiceEmail,
+    InvoiceLine,
+    StripeInvoice,
+    Subscription,
+)
+from billing.models.invoices import InvoiceState
+from billing.models.subscriptions import SubscriptionState
+from billing.schedules import goes_on_after
+from billing.subscribing import ensure_billing_details
+from metering.models import Seal
+from metering.sealing import newest_seals
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """A locked subscription and the bill of the period that is being closed."""
+
+    subscription: Subscription
+    bill: Bill
+
+
+def finalise(
+    closings: Sequence[Closing], now: datetime, *, actor: Actor = None, request: HttpRequest | None = None
+) -> list[Invoice]:
+    """Post the bills, in their order. The caller's transaction holds the locks on the subscriptions."""
+    if not closings:
+        return []
+    organisations = [closing.subscription.organisation for closing in closings]
+    details, seals = _billing_details(organisations), newest_seals(organisations)
+    invoices = [
+        _invoice(closing, now, buyer=details[organisation.pk], head=seals.get(organisation.pk))
+        for closing, organisation in zip(closings, organisations, strict=True)
+    ]
+    with transaction.atomic():
+        _number(invoices, now)
+        Invoice.objects.bulk_create(invoices)
+        lines = [
+            _line_row(invoice, position, line)
+            for invoice, closing in zip(invoices, closings, strict=True)
+            for position, line in enumerate(closing.bill.lines, start=1)
+        ]
+        InvoiceLine.objects.bulk_create(lines)
+        owed = [invoice for invoice in invoices if invoice.state == InvoiceState.FINALISED]
+        StripeInvoice.objects.bulk_create(
+            StripeInvoice(invoice=invoice, environment=settings.STRIPE_ENVIRONMENT) for invoice in owed
+        )
+        InvoiceEmail.objects.bulk_create(InvoiceEmail(invoice=invoice) for invoice in invoices)
+        _end(closings)
+        _record(invoices, actor=actor, request=request)
+    return invoices
+
+
+def _billing_details(organisations: Sequence[Organisation]) -> dict[int, BillingDetails]:
+    found = {row.organisation_id: row for row in BillingDetails.objects.filter(organisation__in=organisations)}
+    missing = [organisation for organisation in organisations if organisation.pk not in found]
+    return found | {organisation.pk: ensure_billing_details(organisation) for organisation in missing}
+
+
+def _invoice(closing: Closing, now: datetime, *, buyer: BillingDetails, head: Seal | None) -> Invoice:
+    """The row but for its number."""
+    subscription, bill = closing.subscription, closing.bill
+    parties = _parties(subscription.organisation, buyer)
+    is_paid = bill.total_minor == 0
+    return Invoice(
+        organisation=subscription.organisation,
+        subscription=subscription,
+        plan_name=bill.version.plan.name,
+        period_start=bill.period.start,
+        period_end=bill.period.end,
+        currency=bill.currency,
+        total_exact=bill.total_exact,
+        total_minor=bill.total_minor,
+        parties=parties,
+        evidence=evidence_of(bill, parties=parties, head=head),
+        finalised_at=now,
+        due_at=now + timedelta(days=settings.PAYMENT_TERM_DAYS),
+        state=InvoiceState.PAID if is_paid else InvoiceState.FINALISED,
+        paid_at=now if is_paid else None,
+    )
+
+
+def _parties(organisation: Organisation, buyer: BillingDetails) -> dict[str, Any]:
+    return {
+        "seller": {"name": settings.SELLER_NAME, "address": settings.SELLER_ADDRESS},
+        "buyer": {
+            "name": buyer.legal_name,
+            "organisation": organisation.public_id,
+            "email": buyer.email,
+            "address": buyer.address,
+            "country": buyer.country,
+            "tax_id": buyer.tax_id,
+        },
+    }
+
+
+def _number(invoices: Sequence[Invoice], now: datetime) -> None:
+    """Give out the next numbers of the year, in UTC. Its row stays locked until the transaction ends, so none is ever
+    skipped."""
+    series = f"{settings.INVOICE_NUMBER_PREFIX}-{now.astimezone(UTC).year}"
+    InvoiceCounter.objects.get_or_create(series=series)
+    counter = InvoiceCounter.objects.select_for_update().get(series=series)
+    for number, invoice in enumerate(invoices, start=counter.last_number + 1):
+        invoice.number = f"{series}-{number:05d}"
+    counter.last_number += len(invoices)
+    counter.save(update_fields=["last_number"])
+
+
+def _line_row(invoice: Invoice, position: int, line: BillLine) -> InvoiceLine:
+    return InvoiceLine(
+        invoice=invoice,
+        position=position,
+        kind=line.kind,
+        key=line.key,
+        description=line.description[:400],
+        meter=line.meter,
+        model=line.model[:200],
+        quantity=line.quantity,
+        included=line.included,
+        billable=line.billable,
+        unit_price=line.unit_price,
+        scale=line.scale,
+        amount_exact=line.amount_exact,
+        amount_minor=line.amount_minor,
+        explanation=line.explanation,
+        steps=[
+            {
+                "units": decimal(step.units),
+                "unit_price": decimal(step.unit_price),
+                "scale": decimal(step.scale),
+                "flat": decimal(step.flat),
+                "amount": decimal(step.amount),
+                "explanation": step.explanation,
+            }
+            for step in line.steps
+        ],
+        price_ids=list(line.price_ids),
+        period_start=line.period.start,
+        period_end=line.period.end,
+    )
+
+
+def _end(closings: Sequence[Closing]) -> None:
+    """Subscriptions whose last period this was are over."""
+    over = [one.subscription for one in closings if not goes_on_after(one.subscription, one.bill.period)]
+    for subscription in over:
+        subscription.state = SubscriptionState.CANCELLED
+    if over:
+        Subscription.objects.bulk_update(over, ["state"])
+
+
+def _record(invoices: Sequence[Invoice], *, actor: Actor, request: HttpRequest | None) -> None:
+    entries: list[AuditEntry] = []
+    for invoice in invoices:
+        record(
+            "invoice.finalised",
+            organisation=invoice.organisation,
+            actor=actor,
+            subject_id=invoice.public_id,
+            subject_label=invoice.number,
+            details={
+                "period_start": invoice.period_start.isoformat(),
+                "period_end": invoice.period_end.isoformat(),
+                "total_minor": invoice.total_minor,
+                "currency": invoice.currency,
+            },
+            request=request,
+            into=entries,
+        )
+    record_all(entries)
