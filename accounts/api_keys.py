@@ -2,12 +2,12 @@
 
 A secret leaves this module once, in the Credential returned by the verb that made it; only its digest is kept.
 Resolving says to whom usage belongs, whether the key is live or not: usage happened. Whether a key may be used now is
-asked of the row each time, never of a cache.
+asked of the row each time (`find_presented_key`), never of a cache.
 """
 
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,11 +18,12 @@ from django.db.models.functions import Cast
 from django.http import HttpRequest
 from django.utils import timezone
 
-from accounts import audit, credentials
+from accounts import audit, credentials, key_restrictions
 from accounts.audit import Actor
 from accounts.credentials import Credential
 from accounts.errors import DomainError
 from accounts.models import ApiKey, ApiKeySecret, Organisation, Project
+from accounts.prepared import run_prepared
 
 # How long a process may remember to whom a subject belongs. That never changes for a key; an organisation's zone may.
 CACHE_SECONDS = 30.0
@@ -41,6 +42,18 @@ WITH due AS (
     FOR NO KEY UPDATE OF api_key SKIP LOCKED
 )
 UPDATE accounts_apikey AS api_key SET last_used_at = due.at FROM due WHERE api_key.id = due.id
+"""
+
+FIND_PRESENTED_KEY = """
+SELECT organisation.id, organisation.public_id, organisation.time_zone, organisation.suspended_at IS NOT NULL,
+    project.id, project.public_id, project.archived_at IS NOT NULL,
+    api_key.id, api_key.public_id, api_key.revoked_at, LEAST(api_key.expires_at, secret.expires_at),
+    api_key.allowed_models, api_key.allowed_networks
+FROM accounts_apikeysecret AS secret
+JOIN accounts_apikey AS api_key ON api_key.id = secret.api_key_id
+JOIN accounts_project AS project ON project.id = api_key.project_id
+JOIN accounts_organisation AS organisation ON organisation.id = api_key.organisation_id
+WHERE secret.digest = %s
 """
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -100,6 +113,38 @@ class Subject:
     time_zone: str
 
 
+@dataclass(frozen=True, slots=True)
+class PresentedKey:
+    """A key as one of its secrets was presented, with all that decides whether it may be used."""
+
+    organisation_id: int
+    organisation_public_id: str
+    time_zone: str
+    is_suspended: bool
+    project_id: int
+    project_public_id: str
+    is_project_archived: bool
+    api_key_id: int
+    api_key_public_id: str
+    revoked_at: datetime | None
+    # When this secret stops working: the end of the key or, after a rotation, of the overlap. None: it does not.
+    expires_at: datetime | None
+    allowed_models: list[str]
+    allowed_networks: list[str]
+
+    def status(self, now: datetime) -> str:
+        """`active`, `revoked` or `expired`, as ApiKey.status says it of the whole key."""
+        if self.revoked_at is not None:
+            return "revoked"
+        return "active" if self.expires_at is None or self.expires_at > now else "expired"
+
+    def allows_model(self, model: str) -> bool:
+        return key_restrictions.allows_model(self.allowed_models, model)
+
+    def allows_address(self, address: str | None) -> bool:
+        return key_restrictions.allows_address(self.allowed_networks, address)
+
+
 @transaction.atomic
 def create_api_key(
     organisation: Organisation,
@@ -108,6 +153,9 @@ def create_api_key(
     name: str,
     actor: Actor,
     expires_at: datetime | None = None,
+    allowed_models: Iterable[str] = (),
+    allowed_networks: Iterable[str] = (),
+    metadata: Mapping[str, str] | None = None,
     request: HttpRequest | None = None,
 ) -> tuple[ApiKey, Credential]:
     """Make a key of a project. The credential holds the secret, which is not kept: show it once."""
@@ -121,6 +169,9 @@ def create_api_key(
         name=_valid_name(name),
         created_by=audit.person(actor),
         expires_at=expires_at,
+        allowed_models=key_restrictions.valid_models(allowed_models),
+        allowed_networks=key_restrictions.valid_networks(allowed_networks),
+        metadata=key_restrictions.valid_metadata(metadata or {}),
     )
     credential = _add_secret(api_key)
     details = {"project": project.public_id, "prefix": credential.prefix, "last_four": credential.last_four}
@@ -178,6 +229,12 @@ def revoke_api_key(
         api_key.revoked_at = now
         _record(api_key, "api_key.revoked", actor, request, {})
     return bool(changed)
+
+
+def find_presented_key(digest: str) -> PresentedKey | None:
+    """The key with that digest, as things stand now: one look-up, never from memory. None if there is no such key."""
+    row = run_prepared(FIND_PRESENTED_KEY, [digest]).fetchone()
+    return PresentedKey(*row) if row is not None else None
 
 
 def resolve_subjects(subjects: Collection[str]) -> dict[str, Subject]:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Self
 
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.utils import timezone
 
@@ -36,6 +37,12 @@ class ApiKey(OrganisationOwned):
     revoked_at = models.DateTimeField(null=True, blank=True)
     # Written by aggregation, at most every few minutes; null: never used.
     last_used_at = models.DateTimeField(null=True, blank=True)
+    # Shell-style patterns of models' names; empty: every model. See accounts.key_restrictions for all three.
+    allowed_models = ArrayField(models.CharField(max_length=120), default=list, blank=True)
+    # Networks as canonical CIDR; empty: anywhere.
+    allowed_networks = ArrayField(models.CharField(max_length=43), default=list, blank=True)
+    # The owner's own notes: texts by name. Nothing of ours reads them.
+    metadata = models.JSONField(default=dict, blank=True)
 
     objects = ApiKeyRows.as_manager()
 
