@@ -53,7 +53,7 @@ class ComparisonForm(forms.Form):
 
     months = forms.ChoiceField(label="Months", choices=MONTHS, required=False)
     model = forms.ChoiceField(label="In place of", required=False)
-    instead = forms.ChoiceField(label="use", required=False)
+    instead = forms.ChoiceField(label="Use", required=False)
 
     def __init__(self, values: Any, *, organisation: Organisation, now: datetime) -> None:
         super().__init__({"months": DEFAULT_MONTHS} | values.dict())

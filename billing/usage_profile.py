@@ -24,12 +24,15 @@ FADING = Decimal("0.5") ** (1 / HALF_LIFE)
 DAYS_BEHIND_LEVEL = 1 / (1 - FADING)
 # A level is this many days old on average; growth since then is part of the expectation.
 AGE_OF_LEVEL = DAYS_BEHIND_LEVEL - 1
-# Growth is taken at half its pace, and never as more than this a week: a new customer's first weeks go on for nobody.
-DAMPING = Decimal("0.5")
+# Growth is taken at three quarters of its pace, and never as more than this a week: a new customer's first weeks go on
+# for nobody.
+DAMPING = Decimal("0.75")
 LEAST_GROWTH, MOST_GROWTH = Decimal("0.8"), Decimal("1.25")
 # Two stretches of this length are held against each other.
 GROWTH_WEEKS = 2
 GROWTH_SPAN = timedelta(weeks=GROWTH_WEEKS)
+# By how much of itself a level drifts in a week, for reasons that no history knows.
+DRIFT = Decimal("0.04")
 # Eight of ten outcomes should lie within, if days scatter as they did.
 SPREAD_OF_EIGHTY_PERCENT = Decimal("1.2816")
 
@@ -110,15 +113,17 @@ def expect(days: Days, *, profile: Profile, stretches: Iterable[Period], now: da
     weights = {day: profile.weight(day) for day in days}
     levels, growth = _levels(days, weights, now), _weekly_growth(days, weights, now)
     units: dict[tuple[Key, Period], Decimal] = {}
-    total_weight = ZERO
+    total_weight, weeks_ahead = ZERO, ZERO
     for stretch in stretches:
         weight = profile.weight(stretch)
         total_weight += weight
         middle = stretch.start + (stretch.end - stretch.start) / 2
-        ahead = Decimal((middle - now) / timedelta(days=1)) + AGE_OF_LEVEL
-        grown = weight * growth ** (ahead / 7)
+        weeks = (Decimal((middle - now) / timedelta(days=1)) + AGE_OF_LEVEL) / 7
+        weeks_ahead += weeks * weight
+        grown = weight * growth**weeks
         units |= {(key, stretch): level * grown for key, level in levels.items()}
-    return Expectation(units, _spread(days, weights, levels, total_weight))
+    mean_ahead = weeks_ahead / total_weight if total_weight else ZERO
+    return Expectation(units, _spread(days, weights, levels, weight=total_weight, weeks_ahead=mean_ahead))
 
 
 def _levels(days: Days, weights: Weights, now: datetime) -> dict[Key, Decimal]:
@@ -158,22 +163,26 @@ def _pace(
 
 
 def _spread(
-    days: Days,
-    weights: Weights,
-    levels: Mapping[Key, Decimal],
-    weight: Decimal,
+    days: Days, weights: Weights, levels: Mapping[Key, Decimal], *, weight: Decimal, weeks_ahead: Decimal
 ) -> Decimal:
-    """How far the sum over `weight` average days may be off, from how far single days were from what was expected."""
+    """How far the sum over `weight` average days may be off, from how far single days were from what was expected.
+
+    Four things add up: the days to come scatter, the level was read from days that did, and so was the growth; and what
+    was a level may drift until then.
+    """
     scales = _scales(days)
     expected = sum((level * scales[key] for key, level in levels.items()), ZERO)
-    whole = [day for day in days if weights[day] > 0]
-    if not expected or not weight or len(whole) < 2:
+    known = [day for day in days if weights[day] > 0]
+    if not expected or not weight or len(known) < 2:
         return Decimal(1)
-    off = [_in_common([day], days, scales) - expected * weights[day] for day in whole]
-    variance = sum((miss * miss for miss in off), ZERO) / sum((weights[day] for day in whole), ZERO)
+    off = [_in_common([day], days, scales) - expected * weights[day] for day in known]
+    variance = sum((miss * miss for miss in off), ZERO) / sum((weights[day] for day in known), ZERO)
     of_a_day = variance.sqrt() / expected
-    behind = min(DAYS_BEHIND_LEVEL, Decimal(len(whole)))
-    return SPREAD_OF_EIGHTY_PERCENT * of_a_day * (1 / weight + 1 / behind).sqrt()
+    behind = min(DAYS_BEHIND_LEVEL, Decimal(len(known)))
+    of_growth = DAMPING / GROWTH_WEEKS * weeks_ahead
+    scatter = of_a_day * of_a_day * (1 / weight + 1 / behind + of_growth * of_growth * 2 / GROWTH_SPAN.days)
+    drift = DRIFT * weeks_ahead
+    return SPREAD_OF_EIGHTY_PERCENT * (scatter + drift * drift).sqrt()
 
 
 def _scales(days: Days) -> dict[Key, Decimal]:

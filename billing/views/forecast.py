@@ -43,29 +43,19 @@ def _context(subscription: Subscription, row: Forecast | None, now: Any) -> dict
 
 
 def _chart(currency: str, suggestion: budgets.BudgetSuggestion | None, row: Forecast | None) -> dict[str, Any] | None:
-    """The last periods' totals, and the running one as low, middle and high."""
-    if suggestion is None or row is None:
+    """The last periods' totals, and the running one as it is forecast."""
+    if suggestion is None or row is None or row.total_minor is None:
         return None
     past = [minor_to_decimal(total, currency) for total in suggestion.totals_minor]
-    none = [None] * len(past)
-    ahead = [(name, minor_to_decimal(minor, currency)) for name, minor in _bounds(row)]
     return {
         "title": "Periods so far, and this one",
         "kind": "bar",
         "unit": currency,
-        "stacked": False,
         "total": False,
         "label_heading": "Period",
         "labels": [*(f"{len(past) - place} before" for place in range(len(past))), "This one"],
         "series": [
             {"name": "Invoiced", "values": [*past, None]},
-            *({"name": name, "values": [*none, value]} for name, value in ahead),
+            {"name": "Forecast", "values": [*[None] * len(past), minor_to_decimal(row.total_minor, currency)]},
         ],
     }
-
-
-def _bounds(row: Forecast) -> list[tuple[str, int]]:
-    assert row.low_minor is not None
-    assert row.total_minor is not None
-    assert row.high_minor is not None
-    return [("Likely at least", row.low_minor), ("Forecast", row.total_minor), ("Likely at most", row.high_minor)]

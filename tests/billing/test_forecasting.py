@@ -15,7 +15,7 @@ from billing.invoicing import close_period, running_bill
 from billing.models import Forecast
 from billing.periods import Period
 from billing.schedules import current_period
-from billing.usage_profile import expect, profile_of
+from billing.usage_profile import AGE_OF_LEVEL, DRIFT, SPREAD_OF_EIGHTY_PERCENT, expect, profile_of
 from tests import factories
 from tests.billing.billing_builders import at, payg, price, subscribed, team, use
 from tests.metering.usage_world import event, fold_all, send
@@ -68,14 +68,15 @@ def test_weight_of_a_stretch_is_the_sum_of_its_parts(hour, quarters, cut):
     assert sum(profile.weight(part) for part in parts) == pytest.approx(profile.weight(whole))
 
 
-def test_a_steady_week_is_expected_to_go_on_and_is_nearly_certain():
+def test_a_steady_week_is_expected_to_go_on_and_may_only_drift():
     days, profile = steady_days(28)
     ahead = Period(datetime(2026, 11, 2, tzinfo=BERLIN), datetime(2026, 11, 9, tzinfo=BERLIN))
 
     expectation = expect(days, profile=profile, stretches=[ahead], now=ahead.start)
 
     assert expectation.units[("input_tokens", "m"), ahead] == pytest.approx(520)
-    assert expectation.spread == pytest.approx(0, abs=1e-9)
+    weeks_ahead = (Decimal("3.5") + AGE_OF_LEVEL) / 7
+    assert expectation.spread == pytest.approx(SPREAD_OF_EIGHTY_PERCENT * DRIFT * weeks_ahead, rel=Decimal("0.01"))
 
 
 def test_scattered_days_are_less_certain_and_a_longer_stretch_is_more_so():
@@ -86,7 +87,8 @@ def test_scattered_days_are_less_certain_and_a_longer_stretch_is_more_so():
         for n in (1, 7, 28)
     ]
 
-    assert spreads[0] > spreads[1] > spreads[2] > Decimal("0.05")
+    assert spreads[0] > spreads[1] > Decimal("0.2")
+    assert spreads[2] > Decimal("0.1")
 
 
 def steady_days(count, wobble=lambda n: Decimal(1)):
