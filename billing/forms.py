@@ -78,8 +78,32 @@ class ComparisonForm(forms.Form):
         return (model, instead) if model and instead and model != instead else None
 
 
-def _choose(form: forms.Form, name: str, first: list[tuple[str, str]], rows: QuerySet[Any]) -> None:
+def _choose(form: forms.Form, name: str, first: list[tuple[str, str]], rows: QuerySet[Any]) -> list[str]:
+    """Offer the rows' models in a field, after what stands first; returns the models."""
     field = form.fields[name]
     assert isinstance(field, forms.ChoiceField)
-    models = rows.exclude(model="").order_by("model").values_list("model", flat=True).distinct()
-    field.choices = [*first, *((model, model) for model in models[:MOST_CHOICES])]
+    found = rows.exclude(model="").order_by("model").values_list("model", flat=True).distinct()
+    models = list(found[:MOST_CHOICES])
+    field.choices = [*first, *((model, model) for model in models)]
+    return models
+
+
+class CalculatorForm(forms.Form):
+    """A month of calls, bound to the address; every field has something to begin with."""
+
+    DEFAULTS = {"calls": "100000", "prompt": "1500", "cached": "40", "answer": "400"}
+
+    model = forms.ChoiceField(label="Model")
+    calls = forms.IntegerField(label="Calls a month", min_value=1, max_value=10**12)
+    prompt = forms.IntegerField(label="Tokens in a prompt", min_value=0, max_value=10**8)
+    cached = forms.IntegerField(label="Of these from cache, percent", min_value=0, max_value=100)
+    answer = forms.IntegerField(label="Tokens in an answer", min_value=0, max_value=10**8)
+
+    def __init__(self, values: Any, *, now: datetime) -> None:
+        given = {name: value for name, value in values.items() if value != ""}
+        rows = Price.objects.filter(kind=PriceKind.LIST).in_force(now)
+        super().__init__()
+        self.models = _choose(self, "model", [], rows)
+        self.data = {"model": self.models[0] if self.models else "", **self.DEFAULTS, **given}
+        self.is_bound = True
+        self.full_clean()

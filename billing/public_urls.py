@@ -6,4 +6,5 @@ app_name = "public"
 urlpatterns: list[URLPattern] = [
     path("", public.front, name="front"),
     path("pricing/", public.pricing, name="pricing"),
+    path("pricing/calculator/", public.calculator, name="calculator"),
 ]
