@@ -10,8 +10,8 @@ from django.utils import timezone
 
 from accounts import emails
 from accounts.errors import DomainError
+from accounts.memberships import accept_invitation
 from accounts.models import Invitation, User
-from accounts.organisations import accept_invitation
 
 # Public id of the invitation whose link this browser followed.
 FOLLOWED_INVITATION = "followed_invitation"

@@ -23,6 +23,7 @@ from accounts.audit import Actor
 from accounts.credentials import Credential
 from accounts.errors import DomainError
 from accounts.models import ApiKey, ApiKeySecret, Organisation, Project
+from accounts.organisations import refuse_if_suspended
 from accounts.prepared import run_prepared
 
 # How long a process may remember to whom a subject belongs. That never changes for a key; an organisation's zone may.
@@ -98,11 +99,6 @@ class ProjectArchived(DomainError):
     sentence = "That project is archived: choose another."
 
 
-class OrganisationSuspended(DomainError):
-    code = "organisation_suspended"
-    sentence = "This organisation is suspended: its keys cannot be made or rotated."
-
-
 @dataclass(frozen=True, slots=True)
 class Subject:
     """To whom usage belongs. `api_key_id` is None when an event named only the organisation."""
@@ -159,7 +155,7 @@ def create_api_key(
     request: HttpRequest | None = None,
 ) -> tuple[ApiKey, Credential]:
     """Make a key of a project. The credential holds the secret, which is not kept: show it once."""
-    _refuse_if_suspended(organisation)
+    refuse_if_suspended(organisation)
     project = _usable_project(organisation, project)
     if expires_at is not None and expires_at <= timezone.now():
         raise InvalidExpiry
@@ -204,7 +200,7 @@ def rotate_api_key(
     if not timedelta(0) <= overlap <= LONGEST_OVERLAP:
         raise InvalidOverlap
     locked = ApiKey.objects.select_for_update().get(pk=api_key.pk)
-    _refuse_if_suspended(locked.organisation)
+    refuse_if_suspended(locked.organisation)
     if locked.revoked_at is not None:
         raise ApiKeyRevoked
     if not locked.is_live(now):
@@ -324,11 +320,6 @@ def _add_secret(api_key: ApiKey) -> Credential:
         last_four=credential.last_four,
     )
     return credential
-
-
-def _refuse_if_suspended(organisation: Organisation) -> None:
-    if Organisation.objects.filter(pk=organisation.pk, suspended_at__isnull=False).exists():
-        raise OrganisationSuspended
 
 
 def _usable_project(organisation: Organisation, project: Project) -> Project:

@@ -16,6 +16,7 @@ from accounts.credentials import Credential
 from accounts.errors import DomainError
 from accounts.models import AccessToken, Organisation, ServiceToken
 from accounts.models.tokens import ACCESS_SCOPES, SERVICE_SCOPES, Token
+from accounts.organisations import refuse_if_suspended
 
 
 class InvalidScopes(DomainError):
@@ -64,7 +65,11 @@ def create_access_token(
     expires_at: datetime | None = None,
     request: HttpRequest | None = None,
 ) -> tuple[AccessToken, Credential]:
-    """Make a token of an organisation, which reaches nothing but that organisation. Show the secret once."""
+    """Make a token of an organisation, which reaches nothing but that organisation. Show the secret once.
+
+    A suspended organisation makes none; those it has go on reading.
+    """
+    refuse_if_suspended(organisation)
     credential = credentials.new_credential(credentials.ACCESS_TOKEN)
     token = AccessToken(organisation=organisation)
     _fill(token, credential, name, scopes, ACCESS_SCOPES, actor, expires_at)

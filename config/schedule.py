@@ -23,6 +23,8 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "drop expired events": {"task": "metering.tasks.drop_expired_events", "schedule": crontab(hour=4, minute=40)},
     # Periods end at any quarter hour, since anchors do.
     "close ended periods": {"task": "billing.tasks.close_ended_periods", "schedule": timedelta(minutes=5)},
+    # At night: sessions that ended long ago and were only ever added to.
+    "clear expired sessions": {"task": "accounts.tasks.clear_expired_sessions", "schedule": crontab(hour=2, minute=10)},
     # E-mails about new invoices that did not go out at once.
     "announce invoices": {"task": "billing.tasks.announce_invoices", "schedule": timedelta(minutes=1)},
     # Finalised invoices that are not at Stripe yet.

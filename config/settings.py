@@ -340,6 +340,9 @@ UNFOLD = {
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "SITE_SYMBOL": "speed",
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": "/favicon.ico"},
+    ],
     "DASHBOARD_CALLBACK": "billing.admin.dashboard.dashboard",
     # The portal's petrol.
     "COLORS": {

@@ -6,9 +6,11 @@ from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import TemplateView
 
 from accounts.access import public
+from accounts.views import home
 from metering.api_urls import openmeter_urlpatterns
 
 urlpatterns: list[URLPattern | URLResolver] = [
+    path("favicon.ico", home.favicon, name="favicon"),
     path("admin/", admin.site.urls),
     path("accounts/", include("allauth.account.urls")),
     path("v1/", include("accounts.api_urls")),

@@ -7,9 +7,10 @@ from typing import Any
 from django.test import Client
 
 from accounts.api_keys import create_api_key
+from accounts.memberships import accept_invitation, invite
 from accounts.models import AccessToken, ApiKey, Membership, Organisation, Project, Role, ServiceToken, User
 from accounts.models.tokens import ACCESS_SCOPES, SERVICE_SCOPES
-from accounts.organisations import accept_invitation, create_organisation, invite
+from accounts.organisations import create_organisation
 from accounts.projects import create_project
 from accounts.tokens import create_access_token, create_service_token
 from accounts.users import create_user

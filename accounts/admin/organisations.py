@@ -9,13 +9,12 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
-from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
-from accounts import organisations
+from accounts import memberships, organisations
 from accounts.admin.asking import ask_first
-from accounts.admin_rows import PagedInline, ReadOnlyAdmin
+from accounts.admin_rows import OperatorAdmin, PagedInline, ReadOnlyAdmin
 from accounts.errors import DomainError
 from accounts.forms import zone_choices
 from accounts.models import ApiKey, Invitation, Membership, Organisation, Project, User
@@ -59,7 +58,7 @@ class Keys(PagedInline):
 
 
 @admin.register(Organisation)
-class OrganisationAdmin(ModelAdmin):
+class OrganisationAdmin(OperatorAdmin):
     form = OrganisationAdminForm
     list_display = ("name", "slug", "state", "member_count", "time_zone", "created_at")
     list_filter = (("suspended_at", admin.EmptyFieldListFilter),)
@@ -107,7 +106,7 @@ class OrganisationAdmin(ModelAdmin):
         for member in formset.save(commit=False):
             before = Membership.objects.select_related("organisation", "user").get(pk=member.pk)
             try:
-                organisations.change_role(before, member.role, actor=_operator(request), request=request)
+                memberships.change_role(before, member.role, actor=_operator(request), request=request)
             except DomainError as error:
                 messages.error(request, f"{member.user}: {error.sentence}")
         formset.new_objects, formset.changed_objects, formset.deleted_objects = [], [], []
@@ -204,9 +203,7 @@ class InvitationAdmin(ReadOnlyAdmin):
         )
         if asked is None:
             rows = rows.select_related("organisation")
-            done = sum(
-                organisations.withdraw_invitation(row, actor=_operator(request), request=request) for row in rows
-            )
+            done = sum(memberships.withdraw_invitation(row, actor=_operator(request), request=request) for row in rows)
             messages.success(request, f"Withdrawn: {done}.")
         return asked
 

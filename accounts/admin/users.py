@@ -9,11 +9,10 @@ from django.contrib.auth.models import Group
 from django.db.models import Model
 from django.forms import ModelForm
 from django.http import HttpRequest
-from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from accounts import audit
-from accounts.admin_rows import PagedInline
+from accounts.admin_rows import OperatorAdmin, PagedInline
 from accounts.models import Membership, User
 from accounts.users import confirm_email
 
@@ -44,7 +43,7 @@ class MembershipsOfUser(PagedInline):
 
 
 @admin.register(User)
-class OurUserAdmin(UserAdmin, ModelAdmin):
+class OurUserAdmin(UserAdmin, OperatorAdmin):
     """People. Who is not to come in any more is made inactive: what they did stays attributed."""
 
     form = ChangedUserForm
@@ -88,5 +87,5 @@ class OurUserAdmin(UserAdmin, ModelAdmin):
 
 
 @admin.register(Group)
-class OurGroupAdmin(GroupAdmin, ModelAdmin):
+class OurGroupAdmin(GroupAdmin, OperatorAdmin):
     """Sets of permissions for operators who are not superusers."""

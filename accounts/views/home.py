@@ -3,13 +3,21 @@
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.templatetags.static import static
 from django.views.decorators.http import require_safe
 
 from accounts import organisations
-from accounts.access import LAST_ORGANISATION, MemberRequest, UserRequest, member_required, signed_in
+from accounts.access import LAST_ORGANISATION, MemberRequest, UserRequest, member_required, public, signed_in
 from accounts.errors import DomainError
 from accounts.forms import OrganisationForm, ProfileForm
 from accounts.models import Capability, Organisation
+
+
+@public
+@require_safe
+def favicon(request: HttpRequest) -> HttpResponse:
+    """Browsers ask for it here wherever a page names no icon of its own."""
+    return redirect(static("img/favicon.svg"))
 
 
 @signed_in

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 
-from accounts import emails, organisations
+from accounts import emails, memberships
 from accounts.access import MemberRequest, member_required, public
 from accounts.errors import DomainError
 from accounts.forms import InvitationForm
@@ -28,7 +28,7 @@ def invitation_create(request: MemberRequest) -> HttpResponse:
     form = InvitationForm(request.POST, may_make_owners=request.membership.role == Role.OWNER)
     if form.is_valid():
         try:
-            invitation, token = organisations.invite(
+            invitation, token = memberships.invite(
                 request.organisation,
                 form.cleaned_data["email"],
                 form.cleaned_data["role"],
@@ -52,7 +52,7 @@ def invitation_withdrawal(request: MemberRequest, public_id: str) -> HttpRespons
         raise Http404("There is no such invitation.")
     back = reverse("accounts:members", args=[request.organisation.slug])
     if request.method == "POST":
-        if organisations.withdraw_invitation(invitation, actor=request.user, request=request):
+        if memberships.withdraw_invitation(invitation, actor=request.user, request=request):
             messages.success(request, f"The invitation of {invitation.email} was withdrawn.")
         return redirect(back)
     context = {"invitation": invitation, "cancel_url": back, "active_nav": "members"}
@@ -63,7 +63,7 @@ def invitation_withdrawal(request: MemberRequest, public_id: str) -> HttpRespons
 @never_cache
 def invitation_accept(request: HttpRequest, token: str) -> HttpResponse:
     """What the link in the e-mail opens, for whoever opens it, in whatever state the invitation is."""
-    invitation = organisations.find_invitation(token)
+    invitation = memberships.find_invitation(token)
     if invitation is None:
         raise Http404("There is no such invitation.")
     user = request.user if isinstance(request.user, User) else None
@@ -71,7 +71,7 @@ def invitation_accept(request: HttpRequest, token: str) -> HttpResponse:
         return redirect("billing:overview", slug=invitation.organisation.slug)
     if request.method == "POST" and user is not None:
         try:
-            organisations.accept_invitation(invitation, user, request=request)
+            memberships.accept_invitation(invitation, user, request=request)
         except DomainError as error:
             messages.error(request, error.sentence)
             return redirect(request.path)

@@ -7,7 +7,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
-from accounts import organisations
+from accounts import memberships
 from accounts.access import MemberRequest, member_required
 from accounts.errors import DomainError
 from accounts.forms import InvitationForm, RoleForm
@@ -45,7 +45,7 @@ def member_role(request: MemberRequest, public_id: str) -> HttpResponse:
     form = RoleForm(request.POST)
     try:
         if form.is_valid():
-            organisations.change_role(member, form.cleaned_data["role"], actor=request.user, request=request)
+            memberships.change_role(member, form.cleaned_data["role"], actor=request.user, request=request)
             messages.success(request, f"{member.user.get_full_name()} has another role now.")
         else:
             messages.error(request, "There is no such role.")
@@ -64,7 +64,7 @@ def member_removal(request: MemberRequest, public_id: str) -> HttpResponse:
     back = reverse("accounts:members", args=[request.organisation.slug])
     if request.method == "POST":
         try:
-            organisations.remove_member(member, actor=request.user, request=request)
+            memberships.remove_member(member, actor=request.user, request=request)
         except DomainError as error:
             messages.error(request, error.sentence)
         else:
@@ -82,7 +82,7 @@ def leave(request: MemberRequest) -> HttpResponse:
     back = reverse("accounts:members", args=[request.organisation.slug])
     if request.method == "POST":
         try:
-            organisations.leave(request.organisation, request.user, request=request)
+            memberships.leave(request.organisation, request.user, request=request)
         except DomainError as error:
             messages.error(request, error.sentence)
             return redirect(back)

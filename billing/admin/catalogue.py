@@ -10,10 +10,10 @@ from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
-from unfold.admin import ModelAdmin, StackedInline
+from unfold.admin import StackedInline
 from unfold.decorators import action, display
 
-from accounts.admin_rows import ReadOnlyInline, operator_of
+from accounts.admin_rows import OperatorAdmin, ReadOnlyInline, operator_of
 from accounts.errors import DomainError
 from billing import catalogue
 from billing.component_values import component_value
@@ -48,7 +48,7 @@ class Versions(ReadOnlyInline):
 
 
 @admin.register(Plan)
-class PlanAdmin(ModelAdmin):
+class PlanAdmin(OperatorAdmin):
     list_display = ("name", "key", "on_offer", "newest", "position")
     search_fields = ("name", "key")
     fields = ("key", "name", "description", "is_public", "position", "archived_at")
@@ -137,7 +137,7 @@ class Components(StackedInline):
 
 
 @admin.register(PlanVersion)
-class PlanVersionAdmin(ModelAdmin):
+class PlanVersionAdmin(OperatorAdmin):
     list_display = ("plan", "number", "currency", "cadence", "state", "published_at")
     list_filter = ("plan", "currency")
     list_select_related = ("plan",)
@@ -185,7 +185,7 @@ def _is_confirmed(request: HttpRequest) -> bool:
 
 
 def _ask(
-    model_admin: ModelAdmin, request: HttpRequest, heading: str, rows: list[Any], consequence: str, label: str
+    model_admin: OperatorAdmin, request: HttpRequest, heading: str, rows: list[Any], consequence: str, label: str
 ) -> HttpResponse:
     context = {
         **model_admin.admin_site.each_context(request),

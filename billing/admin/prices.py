@@ -6,10 +6,9 @@ from django import forms
 from django.contrib import admin
 from django.db.models import Model
 from django.http import HttpRequest
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
-from accounts.admin_rows import operator_of
+from accounts.admin_rows import OperatorAdmin, operator_of
 from accounts.errors import DomainError
 from billing.models import Price
 from billing.money import CURRENCIES, format_unit_price
@@ -47,7 +46,7 @@ class NewPriceForm(forms.ModelForm):
 
 
 @admin.register(Price)
-class PriceAdmin(ModelAdmin):
+class PriceAdmin(OperatorAdmin):
     form = NewPriceForm
     list_display = ("meter", "for_model", "kind", "shown_price", "valid_from", "valid_until", "known_from", "source")
     list_filter = ("kind", "currency", "meter")

@@ -13,10 +13,9 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
-from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 
-from accounts.admin_rows import ReadOnlyInline, operator_of
+from accounts.admin_rows import OperatorAdmin, ReadOnlyInline, operator_of
 from accounts.enqueue import enqueue_on_commit
 from accounts.errors import DomainError
 from billing import invoicing, schedules, tasks
@@ -71,7 +70,7 @@ class NewSubscriptionForm(forms.ModelForm):
 
 
 @admin.register(Subscription)
-class SubscriptionAdmin(ModelAdmin):
+class SubscriptionAdmin(OperatorAdmin):
     list_display = ("organisation", "plan", "state", "anchor_at", "waiting_period", "closing", "ends_at")
     list_filter = ("state", "currency")
     list_select_related = ("organisation",)

@@ -12,9 +12,10 @@ from django.conf import settings
 
 from accounts.api_keys import create_api_key, revoke_api_key
 from accounts.errors import DomainError
+from accounts.memberships import accept_invitation, invite
 from accounts.models import ApiKey, Membership, Organisation, Project, Role, User
 from accounts.models.tokens import ACCESS_SCOPES, SERVICE_SCOPES
-from accounts.organisations import accept_invitation, create_organisation, invite
+from accounts.organisations import create_organisation
 from accounts.projects import create_project
 from accounts.tokens import create_access_token, create_service_token
 from accounts.users import create_user

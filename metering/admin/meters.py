@@ -7,10 +7,9 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
-from accounts.admin_rows import operator_of
+from accounts.admin_rows import OperatorAdmin, operator_of
 from metering import quarter_hours
 from metering.defining import archive_meter, define_meter, preview_meter
 from metering.models import Aggregation, Meter
@@ -52,7 +51,7 @@ class MeterForm(forms.ModelForm):
 
 
 @admin.register(Meter)
-class MeterAdmin(ModelAdmin):
+class MeterAdmin(OperatorAdmin):
     form = MeterForm
     list_display = ("name", "key", "event_type", "value_field", "aggregation", "unit", "state")
     list_filter = ("event_type", ("archived_at", admin.EmptyFieldListFilter))

@@ -12,6 +12,7 @@ from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_safe
 
 from accounts.access import MemberRequest, member_required
+from accounts.first_event import curl_line
 from metering.forms import GROUP_WORDS, GROUPS, UsageForm
 from metering.usage_page import Figures, Question, csv_rows, figures, read_question
 
@@ -74,18 +75,5 @@ def _context(request: MemberRequest, form: UsageForm, found: Figures, query: str
         "group_word": GROUP_WORDS[found.question.group],
         "poll_url": f"{address}?{query}{'&' if query else ''}{SEEN}={found.fingerprint}",
         "csv_url": reverse("metering:usage_csv", args=[slug]) + (f"?{query}" if query else ""),
-        "send_example": SEND_EXAMPLE.format(
-            url=request.build_absolute_uri(reverse("events")),
-            subject=form.keys[0].public_id if form.keys else request.organisation.public_id,
-        ),
+        "send_example": curl_line(form.keys[0].public_id if form.keys else request.organisation.public_id),
     }
-
-
-# Makes the first figure appear, in the name of a key of the organisation where there is one.
-SEND_EXAMPLE = """\
-curl {url} \\
-  -H "Authorization: Bearer $SERVICE_TOKEN" \\
-  -H "Content-Type: application/cloudevents+json" \\
-  -d '{{"specversion": "1.0", "id": "call-1", "source": "my-gateway", "type": "ai.usage",
-       "subject": "{subject}",
-       "data": {{"model": "gpt-oss-120b", "input_tokens": 1200, "output_tokens": 350}}}}'"""

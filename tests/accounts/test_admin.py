@@ -7,8 +7,8 @@ from allauth.account.models import EmailAddress
 from django.urls import reverse
 
 from accounts.credentials import digest_of
+from accounts.memberships import invite
 from accounts.models import ApiKey, AuditEntry, Membership, Organisation, Role, ServiceToken, User
-from accounts.organisations import invite
 from tests import factories
 
 
@@ -35,6 +35,17 @@ def test_every_list_and_every_row_opens(admin, world, model):
     assert admin.get(page(model), {"q": "acme"}).status_code == 200
     row = listed.context["cl"].queryset.first()
     assert admin.get(page(model, "change", row.pk)).status_code == 200
+
+
+def test_lists_use_nothing_that_django_has_deprecated(admin, world, recwarn):
+    admin.get(page("apikey"))
+    admin.get(page("organisation"))
+    assert [str(warning.message) for warning in recwarn if "deprecated" in str(warning.message)] == []
+
+
+def test_browsers_find_an_icon_in_the_admin(admin, acme):
+    assert b'href="/favicon.ico"' in admin.get(page("organisation")).content
+    assert admin.get("/favicon.ico")["Location"].endswith(".svg")
 
 
 def test_members_do_not_get_in(client_for, olivia, acme):

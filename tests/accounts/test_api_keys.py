@@ -11,7 +11,7 @@ from django.utils import timezone
 from accounts import api_keys
 from accounts.credentials import API_KEY, digest_of
 from accounts.models import ApiKey, ApiKeySecret, AuditEntry
-from accounts.organisations import suspend
+from accounts.organisations import OrganisationSuspended, suspend
 from accounts.projects import archive_project
 from tests import factories
 from tests.accounts.threads import at_once
@@ -63,9 +63,9 @@ def test_key_belongs_to_a_usable_project_of_its_organisation(acme, globex, olivi
 
 def test_suspended_organisation_makes_no_secrets(acme, acme_key, olivia, operator):
     suspend(acme, actor=operator)
-    with pytest.raises(api_keys.OrganisationSuspended):
+    with pytest.raises(OrganisationSuspended):
         factories.api_key(acme)
-    with pytest.raises(api_keys.OrganisationSuspended):
+    with pytest.raises(OrganisationSuspended):
         api_keys.rotate_api_key(acme_key.api_key, overlap=timedelta(0), actor=olivia)
     assert api_keys.revoke_api_key(acme_key.api_key, actor=olivia)
 

@@ -8,8 +8,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.credentials import digest_of
-from accounts.models import AuditEntry, Invitation, Membership, Role
-from accounts.organisations import (
+from accounts.memberships import (
     AlreadyMember,
     InvitationNotUsable,
     OtherAddress,
@@ -18,6 +17,7 @@ from accounts.organisations import (
     invite,
     withdraw_invitation,
 )
+from accounts.models import AuditEntry, Invitation, Membership, Role
 from tests import factories
 from tests.accounts.threads import at_once
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from accounts.memberships import LastOwner, OwnersOnly, change_role, leave, remove_member
 from accounts.models import AuditEntry, Membership, Role
-from accounts.organisations import LastOwner, OwnersOnly, change_role, leave, remove_member
 from tests import factories
 from tests.accounts.threads import at_once
 

@@ -10,8 +10,8 @@ from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
+from accounts.memberships import invite, withdraw_invitation
 from accounts.models import Invitation, Membership, Role, User
-from accounts.organisations import invite, withdraw_invitation
 from tests import factories
 
 PASSWORD = "correct horse battery staple"

@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from accounts.credentials import digest_of
 from accounts.models import AccessToken, AuditEntry, Scope
+from accounts.organisations import OrganisationSuspended, suspend
 from accounts.tokens import (
     InvalidScopes,
     InvalidTokenExpiry,
@@ -43,6 +44,13 @@ def test_odd_names_and_ends_are_refused(acme):
         create_service_token(" ", [Scope.USAGE_READ], actor="test")
     with pytest.raises(InvalidTokenExpiry):
         create_service_token("x", [Scope.USAGE_READ], actor="test", expires_at=timezone.now() - timedelta(days=1))
+
+
+def test_suspended_organisation_makes_no_tokens(acme, olivia, operator):
+    suspend(acme, actor=operator)
+    with pytest.raises(OrganisationSuspended):
+        create_access_token(acme, name="Finance", scopes=[Scope.USAGE_READ], actor=olivia)
+    assert not AccessToken.objects.exists()
 
 
 def test_acts_on_service_tokens_concern_the_installation(operator):

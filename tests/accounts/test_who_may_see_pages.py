@@ -3,9 +3,9 @@
 import pytest
 from django.urls import reverse
 
+from accounts.memberships import invite
 from accounts.models import Capability, Membership, Role
 from accounts.models.organisations import CAPABILITIES
-from accounts.organisations import invite
 from accounts.urls import urlpatterns
 from tests import factories
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from accounts.memberships import invite
 from accounts.models import Membership, Organisation, Role
-from accounts.organisations import invite
 from billing.catalogue import newest_version
 from billing.forecasting import make_forecasts
 from billing.invoicing import close_period
