@@ -249,9 +249,9 @@ def test_queries_do_not_grow_with_keys_and_models(used, page, key, acme, django_
         client.get(address, {"group": "api_key"})
 
 
-# Session, user, membership, the organisations of the menu; meters (three times), projects, keys, models; figures, the
+# Session, user, membership, the organisations of the menu; meters (twice), projects, keys, models; figures, the
 # names of keys, tiles, lag, last receipt.
-QUERIES = 15
+QUERIES = 14
 
 
 def test_a_meter_of_the_operator_can_be_chosen(acme, key, page):
