@@ -2,6 +2,8 @@ import json
 from datetime import UTC, datetime
 from io import StringIO
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import time_machine
 from django.core.management import CommandError, call_command
@@ -94,7 +96,7 @@ def test_another_shift_conflicts_and_counts_nothing_twice(import_usage, trace):
 
 
 def test_an_import_that_was_cut_off_goes_on(import_usage, trace, monkeypatch):
-    from metering.management.commands import import_usage as command
+    from metering import importing as command
 
     monkeypatch.setattr(command, "COMMIT_ROWS", 100)
     rows = "".join(f"2026-11-01 00:00:{second % 60:02},{second},1\n" for second in range(500))
@@ -235,3 +237,38 @@ def test_lines_of_cloudevents_keep_their_names_and_may_be_corrections(trace, acm
 def test_a_file_of_rows_needs_an_organisation(trace):
     with pytest.raises(CommandError, match="--organisation"):
         call_command("import_usage", str(trace()), "--model", "m-1")
+
+
+def test_parquet_is_taken_like_any_other_file(import_usage, tmp_path):
+    path = tmp_path / "usage.parquet"
+    times = pa.array([datetime(2026, 11, 1, hour, tzinfo=UTC) for hour in range(20)], pa.timestamp("us", "UTC"))
+    pq.write_table(pa.table({"time": times, "input_tokens": range(20)}), path, row_group_size=6)
+    assert import_usage(path, "--fold")["accepted"] == 20
+    assert import_usage(path)["duplicates"] == 20
+    assert sum(event.data["input_tokens"] for event in Event.objects.all()) == sum(range(20))
+
+
+def test_rows_may_correct_what_other_files_brought(import_usage, trace):
+    import_usage(trace("event_id,time,input_tokens\na,2026-11-01,5\nb,2026-11-01,7\n"), "--source", "ledger")
+    path = trace(
+        "type,event_id,corrects_source,corrects_id,input_tokens,reason\n"
+        "kilotoken.void,c-1,ledger,a,,Never happened\n"
+        "kilotoken.amendment,c-2,ledger,b,6,Miscounted\n",
+        "corrections.csv",
+    )
+    assert import_usage(path, "--source", "ledger", "--fold")["accepted"] == 2
+    assert import_usage(path, "--source", "ledger", "--fold")["duplicates"] == 2
+    # One request of six tokens.
+    assert sorted(row.value for row in UsageInterval.objects.all()) == [1, 6]
+
+
+def test_rows_may_name_keys_of_the_organisation_and_of_no_other(import_usage, trace, acme_key, globex):
+    from tests import factories
+
+    other = factories.api_key(globex).api_key.public_id
+    own = acme_key.api_key.public_id
+    path = trace(f"who,time,input_tokens\n{own},2026-11-01,5\n{other},2026-11-01,5\n,2026-11-01,5\n")
+    reply = import_usage(path, "--columns", "subject=who,time=time,input_tokens=input_tokens", code=1)
+    assert (reply["accepted"], reply["rejected"]) == (2, 1)
+    assert reply["refused_lines"][0]["reason"] == "unknown_subject"
+    assert {event.organisation.slug for event in Event.objects.all()} == {"acme"}

@@ -1,9 +1,8 @@
-"""Import a usage file of an organisation (CSV with a header, or JSON objects one per line), or lines of CloudEvents."""
+"""Import a usage file of an organisation (CSV with a header, JSON objects one per line, Parquet), or CloudEvents."""
 
 import argparse
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import date
 from itertools import batched
 from pathlib import Path
@@ -13,49 +12,20 @@ from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 from tqdm import tqdm
 
-from accounts.api_keys import Subject, resolve_subjects
 from accounts.commands import JsonCommand
-from accounts.models import ApiKey
 from accounts.organisations import find_organisation
-from metering import aggregation
+from metering import aggregation, importing
 from metering.formats import usage_files
-from metering.intake import Draft, Refusal, Verdict, accept
-
-# Rows committed together. An import that was stopped is started again: what is there already is skipped.
-COMMIT_ROWS = 1000
-# Refused lines told in the result; all of them are among the rejected events.
-LISTED_LINES = 20
-
-
-@dataclass
-class Tally:
-    """What became of the rows so far."""
-
-    accepted: int = 0
-    duplicates: int = 0
-    conflicts: int = 0
-    rejected: int = 0
-    refused_lines: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(self, line: int, verdict: Verdict) -> None:
-        match verdict.verdict:
-            case "accepted":
-                self.accepted += 1
-            case "duplicate":
-                self.duplicates += 1
-            case "conflict":
-                self.conflicts += 1
-            case "rejected":
-                self.rejected += 1
-        if verdict.reason and len(self.refused_lines) < LISTED_LINES:
-            self.refused_lines.append({"line": line, "reason": verdict.reason, "detail": verdict.detail})
+from metering.importing import Owner, Tally
+from metering.intake import Draft, Refusal
 
 
 class Command(JsonCommand):
     help = (
-        "Import a usage file (CSV with a header, or .ndjson/.jsonl) into an organisation. Safe to stop and to repeat: "
-        "a row's identity is the digest of the file and its line. With --cloudevents, lines are whole CloudEvents, "
-        "corrections too, with names and subjects of their own. Exit code 1 if a row was refused or conflicts."
+        "Import a usage file (CSV with a header, .ndjson or .parquet) into an organisation. Safe to stop and to "
+        "repeat: a row's identity is the digest of the file and its line, or the id that a column holds. Rows with "
+        "corrects_source and corrects_id are corrections. With --cloudevents, lines are whole CloudEvents with names "
+        "and subjects of their own. Exit code 1 if a row was refused or conflicts."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -69,7 +39,8 @@ class Command(JsonCommand):
             "--columns",
             type=_columns,
             metavar="FIELD=COLUMN,…",
-            help="Which column holds what: time=TIMESTAMP,input_tokens=ContextTokens,… Usual names need not be said.",
+            help="Which column holds what: time=TIMESTAMP,input_tokens=ContextTokens,… Usual names need not be said. "
+            "id, source, type, subject and data are the event's own; a column for data holds an object, or its JSON.",
         )
         parser.add_argument(
             "--shift-to",
@@ -77,6 +48,9 @@ class Command(JsonCommand):
             metavar="DAY",
             help="Move all times by whole days so that the first row falls on this day (UTC). The same file with "
             "another shift conflicts with itself, it is never counted twice.",
+        )
+        parser.add_argument(
+            "--source", metavar="NAME", help="The source of all rows, in the place of the file's digest."
         )
         parser.add_argument("--type", default="ai.usage", help="The event type of all rows (ai.usage).")
         parser.add_argument("--backfill", action="store_true", help="Take rows older than the late window.")
@@ -90,12 +64,19 @@ class Command(JsonCommand):
         if not options["organisation"]:
             raise CommandError("Say whose usage it is with --organisation.")
         file = usage_files.look_over(options["file"], options["columns"])
-        if not options["model"] and "model" not in file.columns:
+        if not options["model"] and not {"model", "data", "corrects_id"} & file.columns.keys():
             raise CommandError("Name the model with --model, or the column that holds it with --columns model=…")
-        name, subject = _subject(options["organisation"], options["api_key"])
+        owner = importing.owner_of_rows(find_organisation(options["organisation"]), options["api_key"])
         shift = {"shift": usage_files.shift_to(file, options["shift_to"])} if options["shift_to"] else {}
-        rows = usage_files.drafts(file, type=options["type"], subject=name, model=options["model"], **shift)
-        tally = self._import(file, rows, subject, backfill=options["backfill"])
+        rows = usage_files.drafts(
+            file,
+            type=options["type"],
+            subject=owner.name,
+            model=options["model"],
+            source=options["source"],
+            **shift,
+        )
+        tally = self._import(file, rows, owner, backfill=options["backfill"])
         return self._result(file, tally, fold=options["fold"])
 
     def _result(self, file: usage_files.UsageFile, tally: Tally, *, fold: bool) -> Mapping[str, Any]:
@@ -105,7 +86,7 @@ class Command(JsonCommand):
         return {
             "file": str(file.path),
             "digest": file.digest,
-            "rows": tally.accepted + tally.duplicates + tally.conflicts + tally.rejected,
+            "rows": tally.rows,
             "accepted": tally.accepted,
             "duplicates": tally.duplicates,
             "conflicts": tally.conflicts,
@@ -121,21 +102,14 @@ class Command(JsonCommand):
         self,
         file: usage_files.UsageFile,
         rows: Iterator[tuple[int, Draft | Refusal]],
-        subject: Subject | None,
+        owner: Owner | None,
         *,
         backfill: bool,
     ) -> Tally:
         tally = Tally()
         with tqdm(total=file.lines, unit=" lines", file=sys.stderr, desc=file.path.name, mininterval=0.5) as progress:
-            for batch in batched(rows, COMMIT_ROWS):
-                verdicts = accept(
-                    [draft for _, draft in batch],
-                    format="usage_file",
-                    service_token_id=None,
-                    now=timezone.now(),
-                    backfill=backfill,
-                    assume_subject=subject,
-                )
+            for batch in batched(rows, importing.COMMIT_ROWS):
+                verdicts = importing.take_rows(batch, owner=owner, backfill=backfill, now=timezone.now())
                 for (line, _), verdict in zip(batch, verdicts, strict=True):
                     tally.add(line, verdict)
                 progress.update(batch[-1][0] - progress.n)
@@ -148,14 +122,3 @@ def _columns(text: str) -> dict[str, str]:
     if not columns or not all(columns) or not all(columns.values()):
         raise argparse.ArgumentTypeError("must read field=column,field=column")
     return columns
-
-
-def _subject(organisation_name: str, api_key_id: str | None) -> tuple[str, Subject]:
-    """How the events name their subject, and whom that is."""
-    organisation = find_organisation(organisation_name)
-    name = organisation.public_id
-    if api_key_id:
-        if not ApiKey.objects.for_organisation(organisation).filter(public_id=api_key_id).exists():
-            raise CommandError(f"{organisation} has no API key {api_key_id!r}.")
-        name = api_key_id
-    return name, resolve_subjects([name])[name]
