@@ -67,6 +67,13 @@ class Environment:
             raise ImproperlyConfigured(f"{name} must be at least {minimum}, not {number}.")
         return number
 
+    def choice(self, name: str, choices: tuple[str, ...], *, default: str) -> str:
+        """One of a few words."""
+        value = self.text(name, default=default)
+        if value not in choices:
+            raise ImproperlyConfigured(f"{name} must be {' or '.join(choices)}, not {value!r}.")
+        return value
+
     def words(self, name: str, *, default: str = "") -> list[str]:
         """A comma-separated list, without empty members."""
         return [word.strip() for word in self.text(name, default=default).split(",") if word.strip()]

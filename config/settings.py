@@ -251,6 +251,7 @@ LATE_WINDOW_DAYS = env.integer("LATE_WINDOW_DAYS", default=35, minimum=1)
 EVENT_RETENTION_MONTHS = env.integer("EVENT_RETENTION_MONTHS", default=0)
 # Where each month is written to, and checked, before it is dropped. Empty: nowhere.
 EVENT_ARCHIVE_DIR = env.text("EVENT_ARCHIVE_DIR", default="")
+EVENT_ARCHIVE_FORMAT = env.choice("EVENT_ARCHIVE_FORMAT", ("ndjson", "parquet"), default="ndjson")
 # Clocks of senders differ; events further ahead than this are refused.
 FUTURE_TOLERANCE_SECONDS = env.integer("FUTURE_TOLERANCE_SECONDS", default=3600)
 # A JSON body is held in memory whole; NDJSON is not, and may be of any length.

@@ -60,7 +60,8 @@ def drop_expired_months(*, now: datetime) -> Dropping:
         return Dropping((), None)
     before = min(add_months(month_of(now), -settings.EVENT_RETENTION_MONTHS), _first_needed(now))
     archive = Path(settings.EVENT_ARCHIVE_DIR) if settings.EVENT_ARCHIVE_DIR else None
-    return drop_months(before, now=now, archive=archive, actor="retention policy")
+    format = settings.EVENT_ARCHIVE_FORMAT
+    return drop_months(before, now=now, archive=archive, format=format, actor="retention policy")
 
 
 def plan_dropping(before: date, *, now: datetime) -> list[Planned]:
@@ -73,8 +74,10 @@ def plan_dropping(before: date, *, now: datetime) -> list[Planned]:
     return plan
 
 
-def drop_months(before: date, *, now: datetime, archive: Path | None, actor: Actor) -> Dropping:
+def drop_months(before: date, *, now: datetime, archive: Path | None, actor: Actor, format: str = "ndjson") -> Dropping:
     """Finish what was interrupted, then drop the months before another; each into a file first if `archive` is given.
+
+    `format` is one of `archiving.FORMATS`.
 
     Raises AlreadyDropping, and ArchiveError before anything of that month is changed. Must not run in a transaction.
     """
@@ -85,7 +88,7 @@ def drop_months(before: date, *, now: datetime, archive: Path | None, actor: Act
         for planned in plan_dropping(before, now=now):
             if planned.refusal:
                 return Dropping(tuple(dropped), planned)
-            written = archive_month(planned.month, archive) if archive else None
+            written = archive_month(planned.month, archive, format) if archive else None
             row, refusal = _announce(planned, written, now)
             if row is None:
                 return Dropping(tuple(dropped), Planned(planned.month, planned.events, refusal))

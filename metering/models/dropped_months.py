@@ -27,7 +27,7 @@ class DroppedMonth(models.Model):
     last_time = models.DateTimeField(null=True)
     # Path of the file that the events were written to; empty: none.
     archive = models.TextField(blank=True)
-    # SHA-256 of the file's uncompressed content in hexadecimal; empty: no file.
+    # SHA-256 in hexadecimal, of NDJSON uncompressed or of the Parquet file; empty: no file.
     archive_digest = models.CharField(max_length=64, blank=True)
     started_at = models.DateTimeField()
     # Null: dropping was interrupted, and the next attempt finishes it. The events do not count as kept any more.

@@ -66,6 +66,13 @@ def test_integer_is_whole_and_not_too_small():
         Environment({"N": "0"}).integer("N", default=1, minimum=1)
 
 
+def test_choice_is_one_of_the_words():
+    assert Environment({"SHAPE": "round"}).choice("SHAPE", ("flat", "round"), default="flat") == "round"
+    assert Environment({}).choice("SHAPE", ("flat", "round"), default="flat") == "flat"
+    with pytest.raises(ImproperlyConfigured, match="flat or round"):
+        Environment({"SHAPE": "square"}).choice("SHAPE", ("flat", "round"), default="flat")
+
+
 def test_words_are_separated_by_commas():
     assert Environment({"HOSTS": " a.example, ,b.example,"}).words("HOSTS") == ["a.example", "b.example"]
 

@@ -1,13 +1,16 @@
 """Months of events dropped by policy: when they may go, what stays, and what the checks say afterwards."""
 
 import gzip
+import hashlib
 import io
 import json
 import threading
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection, connections
@@ -15,7 +18,7 @@ from django.db import OperationalError, connection, connections
 from accounts.models import AuditEntry
 from metering import partitions, tasks
 from metering.aggregation import EventsDroppedError, compare_totals, rebuild_totals
-from metering.archiving import ArchiveError, archive_month
+from metering.archiving import ArchiveError, archive_month, parquet
 from metering.models import DroppedMonth, Event, IngestBatch, RejectedEvent, TotalsCheck, UsageInterval
 from metering.partitions import detach_partition, drop_detached, ensure_partitions, months_kept
 from metering.retention import AlreadyDropping, drop_expired_months, drop_months, plan_dropping
@@ -264,6 +267,57 @@ def test_a_file_may_be_written_again_but_never_replaced_by_another(used, tmp_pat
         drop(FEBRUARY, archive=tmp_path)
     assert stored() >= {"a", "b"}
     assert DroppedMonth.objects.count() == 0
+
+
+EXACT = Decimal("123456789012345678901.123456789012345678")
+
+
+def test_a_month_may_be_written_as_parquet_with_every_digit(acme, tmp_path):
+    receive(acme, "a", datetime(2022, 1, 10, 8, tzinfo=UTC))
+    when = datetime(2022, 1, 20, tzinfo=UTC)
+    send(event(acme.public_id, when, event_id="exact", output_tokens=EXACT), now=when, backfill=True)
+    archive = archive_month(JANUARY, tmp_path, "parquet")
+    rows = {row["id"]: row for row in pq.read_table(archive.path).to_pylist()}
+    assert (archive.path.name, archive.events, len(rows)) == ("event_2022_01.parquet", 2, 2)
+    assert hashlib.sha256(archive.path.read_bytes()).hexdigest() == archive.digest
+    assert rows["a"]["received_at"] == datetime(2022, 1, 10, 8, 0, 1, tzinfo=UTC)
+    assert (rows["a"]["organisation"], rows["a"]["time"]) == (acme.public_id, datetime(2022, 1, 10, 8, tzinfo=UTC))
+    assert (rows["a"]["api_key_id"], rows["a"]["time_assumed"]) == (None, False)
+    assert json.loads(rows["exact"]["data"], parse_float=Decimal)["output_tokens"] == EXACT
+    assert archive_month(JANUARY, tmp_path, "parquet") == archive
+
+
+@pytest.mark.parametrize("rows", [1, 1000])
+def test_parquet_is_written_in_row_groups_of_bounded_size(used, tmp_path, monkeypatch, rows):
+    monkeypatch.setattr(parquet, "GROUP_ROWS", rows)
+    monkeypatch.setattr(parquet, "_ROWS_AT_ONCE", 1)
+    path = archive_month(JANUARY, tmp_path, "parquet").path
+    assert pq.ParquetFile(path).num_row_groups == (2 if rows == 1 else 1)
+
+
+def test_a_file_of_parquet_that_holds_something_else_stops_the_dropping(used, tmp_path):
+    path = archive_month(JANUARY, tmp_path, "parquet").path
+    table = pq.read_table(path)
+    pq.write_table(table.slice(0, 1), path)
+    with pytest.raises(ArchiveError, match="something else"):
+        drop(FEBRUARY, archive=tmp_path, format="parquet")
+    path.write_bytes(b"PAR1")
+    with pytest.raises(ArchiveError, match="could not be written"):
+        drop(FEBRUARY, archive=tmp_path, format="parquet")
+    assert stored() >= {"a", "b"}
+
+
+def test_the_policy_writes_what_the_setting_says(used, settings, tmp_path):
+    settings.EVENT_RETENTION_MONTHS, settings.EVENT_ARCHIVE_DIR = 5, str(tmp_path)
+    settings.EVENT_ARCHIVE_FORMAT = "parquet"
+    [row] = drop_expired_months(now=NOW).dropped
+    assert Path(row.archive).name == "event_2022_01.parquet"
+    assert pq.read_metadata(row.archive).num_rows == row.event_count == 2
+
+
+def test_the_format_of_an_archive_can_be_said(used, tmp_path):
+    done, _ = run("--before", "2022-02", "--yes", "--archive", str(tmp_path), "--format", "parquet")
+    assert done["months"][0]["archive"].endswith("event_2022_01.parquet")
 
 
 def test_nothing_goes_when_the_file_cannot_be_written(used, tmp_path):

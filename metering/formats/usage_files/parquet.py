@@ -16,7 +16,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 ROWS_AT_ONCE = 1_000
 # What reading a file that is none, or is damaged, may raise.
-UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, NotImplementedError)
+UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, RuntimeError)
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 (the zone is added where the column has one)
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
@@ -69,7 +69,7 @@ def plain_values(array: Any) -> list[Any]:
         return _objects(array)
     try:
         return [plain(value) for value in array.to_pylist()]
-    except (ValueError, OverflowError, NotImplementedError):
+    except (ValueError, OverflowError, RuntimeError):
         return [_plain_scalar(scalar) for scalar in array]
 
 
@@ -87,7 +87,7 @@ def _objects(array: Any) -> list[Any]:
 def _plain_scalar(scalar: Any) -> Any:
     try:
         return plain(scalar.as_py())
-    except (ValueError, OverflowError, NotImplementedError) as error:
+    except (ValueError, OverflowError, RuntimeError) as error:
         return Unreadable((str(error).splitlines() or ["no reason given"])[0])
 
 

@@ -8,10 +8,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import CommandParser
 from django.utils import timezone
 
 from accounts.commands import JsonCommand
+from metering.archiving import FORMATS
 from metering.retention import Planned, drop_months, plan_dropping
 
 
@@ -25,6 +27,12 @@ class Command(JsonCommand):
         super().add_arguments(parser)
         parser.add_argument("--before", type=month, required=True, metavar="YYYY-MM", help="The first month to keep.")
         parser.add_argument("--archive", type=Path, metavar="FOLDER", help="Write each month to a file there first.")
+        parser.add_argument(
+            "--format",
+            choices=sorted(FORMATS),
+            default=settings.EVENT_ARCHIVE_FORMAT,
+            help="Of the file: NDJSON with gzip, or Parquet (EVENT_ARCHIVE_FORMAT).",
+        )
         parser.add_argument("--yes", action="store_true", help="Do not ask.")
 
     def run(self, **options: Any) -> Mapping[str, Any]:
@@ -32,7 +40,7 @@ class Command(JsonCommand):
         plan = plan_dropping(before, now=now)
         if not (options["yes"] or self._is_agreed(plan)):
             return _result(False, [_planned(one) for one in plan if not one.refusal], plan[-1] if plan else None)
-        done = drop_months(before, now=now, archive=options["archive"], actor=self.actor)
+        done = drop_months(before, now=now, archive=options["archive"], format=options["format"], actor=self.actor)
         months = [
             {"month": str(row), "events": row.event_count, "archive": row.archive, "sha256": row.archive_digest}
             for row in done.dropped
