@@ -4,7 +4,7 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from billing import announcing, forecasting, invoicing, stripe_inbox, stripe_sync
+from billing import announcing, forecasting, invoicing, margins, stripe_inbox, stripe_sync
 
 
 class ClosingFailed(Exception):
@@ -59,3 +59,8 @@ def fetch_missed_stripe_events() -> None:
 @shared_task
 def make_forecasts() -> None:
     forecasting.make_forecasts(timezone.now())
+
+
+@shared_task
+def compute_margins() -> None:
+    margins.compute_margins(timezone.now())

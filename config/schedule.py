@@ -35,4 +35,6 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "fetch missed stripe events": {"task": "billing.tasks.fetch_missed_stripe_events", "schedule": timedelta(hours=1)},
     # Each forecast is made anew once an hour; more often, so that a new plan's first one is not an hour away.
     "make forecasts": {"task": "billing.tasks.make_forecasts", "schedule": timedelta(minutes=5)},
+    # At night, after the day's last usage is in the totals; operators look at whole days.
+    "compute margins": {"task": "billing.tasks.compute_margins", "schedule": crontab(hour=2, minute=30)},
 }

@@ -312,6 +312,7 @@ ADMIN_NAVIGATION = [
             ("Invoices", "receipt_long", "billing_invoice"),
             ("Plans", "sell", "billing_plan"),
             ("Price book", "menu_book", "billing_price"),
+            ("Margins", "percent", "billing_marginday"),
         ),
     },
     {

@@ -25,6 +25,7 @@ from billing.demo.offers import ACTOR, publish_plans, write_prices
 from billing.demo.stories import STORIES, Person, Story
 from billing.forecasting import make_forecasts
 from billing.invoicing import close_period
+from billing.margins import compute_margins
 from billing.models import BillingDetails, Invoice, Plan, Subscription
 from billing.periods import quarter_hour_floor
 from billing.schedules import earliest_open_period
@@ -76,8 +77,9 @@ def create_world(*, now: datetime, progress: Progress = lambda line: None) -> Wo
     progress("Seals")
     while seal_days(now=now).more:
         pass
-    progress("Forecasts")
+    progress("Forecasts and margins")
     make_forecasts(now)
+    compute_margins(now)
     progress("Invoices to Stripe")
     _collect(now)
     return World(_logins(), _tokens(operator), count, [_told(invoice) for invoice in invoices])

@@ -1,6 +1,7 @@
 from billing.models.forecasts import Forecast
 from billing.models.invoice_emails import InvoiceEmail
 from billing.models.invoices import Invoice, InvoiceCounter, InvoiceLine
+from billing.models.margins import MarginDay
 from billing.models.payers import BillingDetails
 from billing.models.plans import ComponentKind, Plan, PlanVersion, PriceComponent
 from billing.models.price_book import Price, PriceKind
@@ -15,6 +16,7 @@ __all__ = [
     "InvoiceCounter",
     "InvoiceEmail",
     "InvoiceLine",
+    "MarginDay",
     "Plan",
     "PlanVersion",
     "Price",

@@ -11,7 +11,7 @@ from django.template.defaultfilters import date as format_date
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from billing.money import format_exact, format_money
+from billing.money import format_exact, format_money, round_to_minor
 from billing.rating.wording import meter_noun
 
 register = template.Library()
@@ -30,6 +30,12 @@ def money(minor: int | None, currency: str) -> str:
 def exact_money(amount: Decimal | None, currency: str) -> str:
     """An amount before rounding, in full: $0.0000375."""
     return UNKNOWN if amount is None else format_exact(amount, currency)
+
+
+@register.filter
+def rounded_money(amount: Decimal | None, currency: str) -> str:
+    """An exact amount as a statement shows it, rounded for reading: $12.35. Never for a bill."""
+    return UNKNOWN if amount is None else format_money(round_to_minor(amount, currency), currency)
 
 
 @register.filter
