@@ -4,6 +4,7 @@ Only sealed days are exported, in the order of days and of leaves, so that the v
 nothing. The same three files are written into a folder by a command and into a ZIP by a page.
 """
 
+import io
 import json
 import zipfile
 from collections.abc import Iterator
@@ -21,13 +22,16 @@ from metering import verifier
 from metering.canonical import instant
 from metering.leaves import StoredEvent, stream_events
 from metering.models import Meter, Seal
-from metering.proofs import seal_facts
+from metering.proofs import Proof, proof_facts, seal_facts
 from metering.seal_checks import are_kept
 from metering.sealing import sealed_through
 
 EVENTS, MANIFEST, VERIFIER = "events.ndjson", "manifest.json", "verify_kilotoken.py"
 # How the files are checked, once they lie in one folder.
 CHECK_COMMAND = f"python {VERIFIER} {EVENTS} {MANIFEST}"
+EVENT, PROOF = "event.json", "proof.json"
+# How a single proof is.
+CHECK_PROOF_COMMAND = f"python {VERIFIER} proof {EVENT} {PROOF}"
 _PIECE_BYTES = 256 * 1024
 
 
@@ -119,6 +123,18 @@ def zip_pieces(export: Export, now: datetime) -> Iterator[bytes]:
                 if pieces.size > _PIECE_BYTES:
                     yield pieces.take()
     yield pieces.take()
+
+
+def proof_zip(proof: Proof, organisation: Organisation) -> bytes:
+    """The event as it was sealed, its proof and the verifier."""
+    _, *values = msgspec.json.decode(proof.leaf.content, type=list[msgspec.Raw])
+    event = msgspec.json.encode(dict(zip(verifier.LEAF_NAMES, values, strict=True)))
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(EVENT, event + b"\n")
+        archive.writestr(PROOF, _as_json(proof_facts(proof, organisation)))
+        archive.writestr(VERIFIER, verifier_source())
+    return content.getvalue()
 
 
 def verifier_source() -> bytes:

@@ -2,6 +2,7 @@
 """Checks an export of Kilotoken without Kilotoken: Python 3.9 or later, its standard library, nothing else.
 
     python verify_kilotoken.py events.ndjson manifest.json [invoice.json] [--head DIGEST] [--json]
+    python verify_kilotoken.py proof event.json proof.json [--head DIGEST] [--json]
 
 1. Every seal's digest follows from its own figures and the digest before it: the chain.
 2. The events of each exported day give the Merkle root in that day's seal: nothing added, changed or left out.
@@ -9,6 +10,9 @@
    events that had been received when it was made, and the chain contains the seal that the invoice names.
 4. With --head: the chain contains this digest, which you noted earlier or elsewhere. It is what shows that the newest
    days were not cut off or all written anew, so keep a digest from time to time.
+
+The second form checks one event, as you sent it or as it was exported, against a proof downloaded for it: its leaf is
+the one proved, the path leads from there to the day's root, the seal's digest (--head, if given) follows from the root.
 
 Exit code 0: everything agrees; 1: something does not, and the output names it; 2: called wrongly, or a file is no
 export. How leaves, roots and digests are made is told where they are computed below. This file shares no code with
@@ -22,7 +26,7 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal, InvalidOperation, localcontext
 from typing import Any
@@ -326,6 +330,74 @@ def _moment(text: str) -> datetime:
     return moment.astimezone(timezone.utc)  # noqa: UP017 (Python 3.9 has no datetime.UTC)
 
 
+# --- One event against its proof --------------------------------------------------------------------------------------
+
+LEAF_NAMES = ("source", "id", "type", "subject", "time", "time_assumed", "data")
+
+
+def check_proof(event: dict[str, Any], proof: dict[str, Any], head: str | None = None) -> list[str]:
+    """What is wrong with an event or the proof for it."""
+    findings = []
+    proved = {name: parse_exactly(proof["leaf"])[place] for place, name in enumerate(LEAF_NAMES, start=1)}
+    if leaf_content(proved) != proof["leaf"].encode():
+        findings.append("The proof's leaf is no canonical event.")
+    claimed = as_sealed(event, proved)
+    for name in LEAF_NAMES:
+        if canonical_json(claimed[name]) != canonical_json(proved[name]):
+            findings.append(f"The event's {name} is not the one that was sealed.")
+    seal, leaf = proof["seal"], sha256(b"\x00" + proof["leaf"].encode())
+    if leaf.hex() != proof["leaf_hash"]:
+        findings.append("The hash of the leaf is not the one in the proof.")
+    if proof["size"] != seal["event_count"]:
+        findings.append("The proof and its seal disagree about the number of events.")
+    path = [bytes.fromhex(node) for node in proof["path"]]
+    if root_of_path(leaf, proof["index"], proof["size"], path) != seal["root"]:
+        findings.append(f"The path does not lead to the root that was sealed for {seal['day']}.")
+    if seal_digest(proof["organisation"], seal) != seal["digest"]:
+        findings.append(f"{seal['day']}: the seal's digest does not follow from its figures.")
+    if head and head != seal["digest"]:
+        findings.append(f"The seal of {seal['day']} does not have the digest {head}.")
+    return findings
+
+
+def as_sealed(event: dict[str, Any], proved: dict[str, Any]) -> dict[str, Any]:
+    """An event, as sent or as exported, in the terms of its leaf; without a time, that of its receipt was sealed."""
+    claimed = {name: event.get(name) for name in LEAF_NAMES}
+    claimed["data"] = event.get("data") or {}
+    claimed["time_assumed"] = event.get("time_assumed", event.get("time") is None)
+    if event.get("time") is None:
+        claimed["time"] = proved["time"]
+    else:
+        claimed["time"] = _moment(event["time"]).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return claimed
+
+
+def root_of_path(leaf: bytes, index: int, size: int, path: list[bytes]) -> str:
+    """The root to which a leaf's path leads (RFC 9162, section 2.1.3.2); empty if it leads nowhere."""
+    place, last, node = index, size - 1, leaf
+    if not 0 <= place <= last:
+        return ""
+    for sibling in path:
+        if last == 0:
+            return ""
+        if place % 2 or place == last:
+            node = sha256(b"\x01" + sibling + node)
+            while place and not place % 2:
+                place, last = place // 2, last // 2
+        else:
+            node = sha256(b"\x01" + node + sibling)
+        place, last = place // 2, last // 2
+    return "" if last else node.hex()
+
+
+def verify_proof(event_path: str, proof_path: str, head: str | None = None) -> tuple[dict[str, int], list[str]]:
+    try:
+        findings = check_proof(_load(event_path, parse_exactly), _load(proof_path), head)
+    except (LookupError, TypeError, ValueError, AttributeError, InvalidOperation) as error:
+        raise NotAnExportError(f"{event_path} and {proof_path} are no event and its proof ({error!r})") from error
+    return {"events": 1, "seals": 1}, findings
+
+
 # --- The program ------------------------------------------------------------------------------------------------------
 
 
@@ -368,10 +440,10 @@ def _noted(head: str | None, invoice: dict[str, Any]) -> list[str]:
     return ([head] if head else []) + ([on_invoice["digest"]] if on_invoice else [])
 
 
-def _load(path: str) -> dict[str, Any]:
+def _load(path: str, parse: Callable[[str], Any] = json.loads) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
-            parsed = json.load(file)
+            parsed = parse(file.read())
     except (OSError, ValueError) as error:
         raise NotAnExportError(f"{path}: {error}") from error
     if not isinstance(parsed, dict):
@@ -391,14 +463,17 @@ def _parse_line(line: str, number: int, path: str) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Check an export of Kilotoken against its seals, and an invoice.")
-    parser.add_argument("events", help="events.ndjson of the export")
-    parser.add_argument("manifest", help="manifest.json of the export")
-    parser.add_argument("invoice", nargs="?", help="an invoice as GET /v1/invoices/NUMBER answers it")
+    parser.add_argument("events", help="events.ndjson of the export; or the word proof")
+    parser.add_argument("manifest", help="manifest.json of the export; or an event")
+    parser.add_argument("invoice", nargs="?", help="an invoice as GET /v1/invoices/NUMBER answers it; or a proof")
     parser.add_argument("--head", help="a seal's digest that you noted earlier: the chain must contain it")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args()
     try:
-        checked, findings = verify(options.events, options.manifest, options.invoice, options.head)
+        if options.events == "proof" and options.invoice:
+            checked, findings = verify_proof(options.manifest, options.invoice, options.head)
+        else:
+            checked, findings = verify(options.events, options.manifest, options.invoice, options.head)
     except (NotAnExportError, KeyError, OSError) as error:
         sys.stderr.write(f"Cannot check this: {error}\n")
         return 2

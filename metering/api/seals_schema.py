@@ -90,7 +90,8 @@ section 2.1.3.2, with `index` and `size`. The result must be `seal.root`.
 
 The leaf is the event as JSON without spaces, an array of `kilotoken.event.1`, source, id, type, subject, time (UTC, six
 decimals), whether the time was assumed, and data; members sorted by code point, numbers as their shortest decimal. The
-script in every export holds all of it in plain Python.
+script in every export holds all of it in plain Python: `python verify_kilotoken.py proof event.json proof.json` checks
+this answer against your event.
 """,
     "parameters": [
         _ORGANISATION,

@@ -13,7 +13,7 @@ from accounts.access import MemberRequest, member_required
 from accounts.errors import DomainError
 from accounts.models import Organisation
 from accounts.pages import render_page
-from metering.exporting import CHECK_COMMAND, plan_export, zip_pieces
+from metering.exporting import CHECK_COMMAND, CHECK_PROOF_COMMAND, plan_export, proof_zip, zip_pieces
 from metering.models import Seal
 from metering.proofs import Proof, inclusion_proof
 from metering.seal_forms import EventForm, ExportForm
@@ -28,7 +28,7 @@ def seals(request: MemberRequest) -> HttpResponse:
     """The sealed days, and what can be shown about one event when the address names one."""
     is_asked = "id" in request.GET
     form = EventForm(request.GET if is_asked else None)
-    proof, refusal = _look_up(request.organisation, form) if is_asked else (None, "")
+    found, refusal = _look_up(request.organisation, form) if is_asked else (None, "")
     page = Paginator(Seal.objects.for_organisation(request.organisation), PER_PAGE).get_page(request.GET.get("page"))
     head = newest_seal(request.organisation)
     context = {
@@ -36,10 +36,11 @@ def seals(request: MemberRequest) -> HttpResponse:
         "page_obj": page,
         "head": head,
         "form": form,
-        "proof": proof,
+        "proof": found,
         "refusal": refusal,
         "export_form": ExportForm(initial=_month_of(head)),
         "check_command": CHECK_COMMAND,
+        "check_proof_command": CHECK_PROOF_COMMAND,
     }
     return render_page(request, "metering/seals.html", context, part="event-proof" if is_asked else None)
 
@@ -59,6 +60,20 @@ def export(request: MemberRequest) -> HttpResponseBase:
         return redirect("metering:seals", slug=request.organisation.slug)
     response = StreamingHttpResponse(zip_pieces(plan, now), content_type="application/zip")
     name = f"events-{request.organisation.slug}-{plan.first}-to-{plan.last}.zip"
+    response["Content-Disposition"] = f'attachment; filename="{name}"'
+    return response
+
+
+@member_required()
+@require_safe
+def proof(request: MemberRequest) -> HttpResponse:
+    """One event, its proof and the verifier as a ZIP."""
+    found, refusal = _look_up(request.organisation, EventForm(request.GET))
+    if found is None:
+        messages.error(request, refusal or "Say both the source and the id, as your gateway sent them.")
+        return redirect("metering:seals", slug=request.organisation.slug)
+    response = HttpResponse(proof_zip(found, request.organisation), content_type="application/zip")
+    name = f"proof-{request.organisation.slug}-{found.seal.day}-{found.index}.zip"
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
 
