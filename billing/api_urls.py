@@ -2,11 +2,12 @@
 
 from django.urls import URLPattern, path
 
-from billing.api import bills, comparisons, forecasts
+from billing.api import bills, comparisons, events, forecasts
 
 urlpatterns: list[URLPattern] = [
     path("bill", bills.RunningBill.as_view(), name="v1_bill"),
-    path("event-lines", bills.EventLines.as_view(), name="v1_event_lines"),
+    path("events/<path:name>", events.EventByPath.as_view(), name="event"),
+    path("event-lines", events.EventLines.as_view(), name="v1_event_lines"),
     path("forecast", forecasts.RunningForecast.as_view(), name="v1_forecast"),
     path("invoices", bills.Invoices.as_view(), name="v1_invoices"),
     path("tariff-comparison", comparisons.TariffComparison.as_view(), name="v1_tariff_comparison"),

@@ -4,15 +4,22 @@ An invoice counts what had come in by its cutoff. What comes later for its perio
 stands until then on the running bill. Writes nothing.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
+from itertools import groupby
+from operator import attrgetter
 
 from accounts.models import Organisation
-from billing.bills import BillLine
+from billing import rating
+from billing.bills import BillLine, short_key
+from billing.catalogue import components_of
 from billing.invoicing import running_bill
-from billing.models import InvoiceLine
+from billing.models import InvoiceLine, Price, Subscription
 from billing.models.invoices import LineKind
+from billing.periods import Period
+from billing.price_book import cost_book, price_book
+from billing.schedules import version_at
 from billing.subscribing import current_subscription
 from metering.event_lookup import Acceptance, Feed
 
@@ -37,44 +44,83 @@ def lines_of_event(organisation: Organisation, event: Acceptance, now: datetime)
     """A line per meter that the event feeds and that is charged for."""
     invoiced = [(feed, _invoice_line(organisation, feed, event.received_at)) for feed in event.feeds]
     open_feeds = [feed for feed, line in invoiced if line is None]
-    running = _running_lines(organisation, now) if open_feeds else []
-    found = [_as_event_line(feed, line or _first(running, feed)) for feed, line in invoiced]
+    subscription = current_subscription(organisation, now) if open_feeds else None
+    running = () if subscription is None else running_bill(subscription, now).lines
+    found = []
+    for feed, line in invoiced:
+        of_feed = [one for one in running if _may_hold(one, feed)] if line is None else []
+        found.append(_as_event_line(feed, line or _line_of(of_feed, feed, subscription)))
     return [line for line in found if line is not None]
 
 
 def _invoice_line(organisation: Organisation, feed: Feed, received_at: datetime) -> InvoiceLine | None:
     """Of the first invoice that was made when the event had come in."""
-    lines = InvoiceLine.objects.filter(
+    rows = InvoiceLine.objects.filter(
         invoice__organisation=organisation,
         kind__in=METERED,
         meter=feed.meter,
         model__in={feed.model, ""},
         period_start__lte=feed.interval_start,
         period_end__gt=feed.interval_start,
-    ).select_related("invoice")
-    counted = (line for line in lines.order_by("invoice_id", "position") if _cutoff(line) >= received_at)
-    return next(counted, None)
+    ).select_related("invoice__subscription")
+    for _, lines in groupby(rows.order_by("invoice_id", "position"), key=attrgetter("invoice_id")):
+        of_invoice = list(lines)
+        if _cutoff(of_invoice[0]) >= received_at:
+            return _line_of(of_invoice, feed, of_invoice[0].invoice.subscription)
+    return None
 
 
 def _cutoff(line: InvoiceLine) -> datetime:
     return datetime.fromisoformat(line.invoice.evidence["cutoff"])
 
 
-def _running_lines(organisation: Organisation, now: datetime) -> list[BillLine]:
-    subscription = current_subscription(organisation, now)
-    return [] if subscription is None else list(running_bill(subscription, now).lines)
+def _may_hold(line: BillLine, feed: Feed) -> bool:
+    is_of_meter = line.kind in METERED and line.meter == feed.meter and line.model in {feed.model, ""}
+    return is_of_meter and line.period_start <= feed.interval_start < line.period_end
 
 
-def _first(lines: Iterable[BillLine], feed: Feed) -> BillLine | None:
-    fitting = (
-        line
-        for line in lines
-        if line.kind in METERED
-        and line.meter == feed.meter
-        and line.model in {feed.model, ""}
-        and line.period_start <= feed.interval_start < line.period_end
+def _line_of[Line: (InvoiceLine, BillLine)](
+    lines: list[Line], feed: Feed, subscription: Subscription | None
+) -> Line | None:
+    """Of lines of one meter, that which prices the feed's quarter hour: peak and off-peak are two.
+
+    Rating the feed alone names it; where a price was added since, the one whose price's windows hold then.
+    """
+    if len(lines) < 2 or subscription is None:
+        return next(iter(lines), None)
+    keys = _keys_of(feed, subscription)
+    of_key = (line for line in lines if any(line.key == key or line.key.endswith(f":{key}") for key in keys))
+    return next(of_key, None) or _line_in_window(lines, feed)
+
+
+def _keys_of(feed: Feed, subscription: Subscription) -> set[str]:
+    """The keys of the lines that rating makes of the feed alone."""
+    period = Period(feed.interval_start, feed.interval_end)
+    components = components_of(version_at(subscription, feed.interval_start))
+    rated = rating.rate(
+        [rating.Reading(feed.meter, feed.model, Decimal(1), period.start, period.end)],
+        components=components,
+        prices=price_book(subscription.currency, period),
+        costs=cost_book(subscription.currency, period),
+        period=period,
+        fee_period=None,
+        currency=subscription.currency,
     )
-    return next(fitting, None)
+    return {short_key(line.key) for line in rated.lines if line.meter == feed.meter}
+
+
+def _line_in_window[Line: (InvoiceLine, BillLine)](lines: list[Line], feed: Feed) -> Line:
+    """The line with a price whose weekly window is open then, else one with a price for any time, else the first."""
+    named = {price_id for line in lines for price_id in line.price_ids}
+    windows = dict(Price.objects.filter(public_id__in=named).values_list("public_id", "windows"))
+
+    def fit(line: Line) -> int:
+        texts = [windows.get(price_id, "") for price_id in line.price_ids]
+        if any(text and rating.parse_windows(text).contains(feed.interval_start) for text in texts):
+            return 2
+        return 0 if any(texts) else 1
+
+    return max(lines, key=fit)
 
 
 def _as_event_line(feed: Feed, line: InvoiceLine | BillLine | None) -> EventLine | None:

@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, path
 
-from metering.api.events import EventsView, EventView
+from metering.api.events import EventsView
 from metering.api.litellm import LiteLLMView
 from metering.api.openmeter import MeterQueryView, OpenMeterEventsView
 from metering.api.otlp import TracesView
@@ -11,7 +11,6 @@ from metering.api.usage import UsageView
 
 urlpatterns: list[URLPattern] = [
     path("events", EventsView.as_view(), name="events"),
-    path("events/<str:source>/<path:event_id>", EventView.as_view(), name="event"),
     path("litellm", LiteLLMView.as_view(), name="litellm"),
     path("otlp/v1/traces", TracesView.as_view(), name="otlp-traces"),
     path("usage", UsageView.as_view(), name="usage-figures"),

@@ -3,10 +3,12 @@
 Reads only. Knows no prices: billing turns meter, model and quarter hour into lines of bills.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
+from uuid import UUID
 
 from django.db import connection
 from django.db.models import Q
@@ -15,6 +17,7 @@ from accounts.models import ApiKey, Organisation, Project
 from metering import quarter_hours
 from metering.correcting import Original, find_original
 from metering.exact_json import decode_object
+from metering.identity import event_key
 from metering.judging import readable_number
 from metering.models import Aggregation, Correction, Event, IngestBatch, Meter, RejectedEvent
 from metering.models.events import RejectionReason
@@ -106,6 +109,23 @@ def look_up_event(
     return EventFacts(source, event_id, "accepted" if acceptance else "rejected", acceptance, refusals)
 
 
+def known_names(
+    organisation: Organisation, names: Sequence[tuple[str, str]], *, with_unattributed: bool = False
+) -> list[tuple[str, str]]:
+    """Those of some names, source and id, under which anything of the organisation ever arrived."""
+    keys = [UUID(bytes=event_key(*name)) for name in names]
+    accepted = Event.objects.filter(organisation=organisation, key__in=keys).values_list("source", "event_id")
+    ids = {event_id for _, event_id in names}
+    refused = RejectedEvent.objects.filter(_whose(organisation, with_unattributed), event_id__in=ids)
+    known = {*accepted, *refused.values_list("source", "event_id")}
+    return [name for name in dict.fromkeys(names) if name in known]
+
+
+def _whose(organisation: Organisation, with_unattributed: bool) -> Q:
+    own = Q(organisation=organisation)
+    return own | Q(organisation=None) if with_unattributed else own
+
+
 def _acceptance(organisation: Organisation, source: str, event_id: str) -> Acceptance | None:
     with connection.cursor() as cursor:
         found = find_original(cursor, organisation.pk, source, event_id)
@@ -186,7 +206,7 @@ def _public_id(model: Any, organisation: Organisation, pk: int | None) -> str | 
 def _refusals(
     organisation: Organisation, source: str, event_id: str, with_unattributed: bool
 ) -> tuple[RefusalFact, ...]:
-    whose = Q(organisation=organisation) | Q(organisation=None) if with_unattributed else Q(organisation=organisation)
+    whose = _whose(organisation, with_unattributed)
     rows = RejectedEvent.objects.filter(whose, source=source, event_id=event_id).exclude(event_id="")
     return tuple(
         RefusalFact(

@@ -5,7 +5,7 @@ Decimals are text; amounts owed are whole minor units beside their currency. Rea
 
 from django.db.models import QuerySet
 from django.utils import timezone
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from rest_framework import serializers
 from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
@@ -16,11 +16,9 @@ from accounts.api_pages import CursorPagination
 from accounts.models import Scope
 from accounts.problems import Problem
 from billing.api.parts import ORGANISATION, REFUSALS, PlainDecimal
-from billing.event_lines import lines_of_event
 from billing.invoicing import running_bill
 from billing.models import Invoice
 from billing.subscribing import current_subscription
-from metering.event_lookup import look_up_event
 
 LINE = {
     "kind": "usage",
@@ -167,43 +165,6 @@ class RunningBill(GenericAPIView):
         if subscription is None:
             raise Problem(404, "no_subscription", "There is no plan, so there is no bill.")
         return Response(BillOutput(running_bill(subscription, now)).data)
-
-
-class EventLineOutput(serializers.Serializer):
-    meter = serializers.CharField()
-    model = serializers.CharField()
-    invoice = serializers.CharField(allow_null=True, help_text="Number of the invoice; null: the running bill.")
-    kind = serializers.CharField(help_text="`usage`, or `adjustment` where it came after its period was invoiced.")
-    description = serializers.CharField()
-    period_start = serializers.DateTimeField()
-    period_end = serializers.DateTimeField()
-
-
-class EventLines(GenericAPIView):
-    required_scopes = Scope.BILLING_READ
-    serializer_class = EventLineOutput
-    pagination_class = None
-
-    @extend_schema(
-        operation_id="list_event_lines",
-        summary="Which lines of a bill an event feeds",
-        description="A line per meter that the event feeds and that is charged for, of the first invoice that counted "
-        "it or of the running bill. Empty: it was corrected, nothing reads it, or the plan does not charge it.",
-        tags=["Billing"],
-        parameters=[
-            ORGANISATION,
-            OpenApiParameter("source", str, required=True, description="The event's source, as it was sent."),
-            OpenApiParameter("id", str, required=True, description="The event's id, as it was sent."),
-        ],
-        responses={200: OpenApiResponse(EventLineOutput(many=True), "The lines"), **REFUSALS},
-    )
-    def get(self, request: Request) -> Response:
-        organisation = resolve_organisation(request)
-        source, event_id = (request.query_params.get(name, "").replace("\x00", "") for name in ("source", "id"))
-        facts = look_up_event(organisation, source=source, event_id=event_id) if source and event_id else None
-        if facts is None or facts.acceptance is None:
-            raise Problem(404, "unknown_event", "No event of that name was accepted.")
-        return Response(EventLineOutput(lines_of_event(organisation, facts.acceptance, timezone.now()), many=True).data)
 
 
 class InvoiceView(GenericAPIView):

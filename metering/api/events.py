@@ -7,10 +7,12 @@ from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 
-from metering.api import event_lookup_schema, events_schema
+from accounts.problems import Problem
+from metering import event_lookup_schema
+from metering.api import events_schema
 from metering.api.cloudevent_bodies import drafts_of
-from metering.api.event_lookup import event_response
 from metering.api.taking import WayIn, service_token_of, take, verdicts_response
+from metering.event_requests import facts_asked_for, facts_response
 
 
 class EventsView(WayIn):
@@ -21,14 +23,7 @@ class EventsView(WayIn):
 
     @extend_schema(**event_lookup_schema.GET)
     def get(self, request: Request) -> HttpResponse:
-        return event_response(request, request.query_params.get("source"), request.query_params.get("id"))
-
-
-class EventView(WayIn):
-    """For sources without a slash."""
-
-    required_scopes = {}
-
-    @extend_schema(**event_lookup_schema.GET_BY_PATH)
-    def get(self, request: Request, source: str, event_id: str) -> HttpResponse:
-        return event_response(request, source, event_id)
+        source, event_id = request.query_params.get("source"), request.query_params.get("id")
+        if not source or not event_id:
+            raise Problem(400, "event_required", "Name the event: add source=… and id=… as they were sent.")
+        return facts_response(facts_asked_for(request, [(source, event_id)]))

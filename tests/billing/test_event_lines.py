@@ -1,12 +1,16 @@
 """GET /v1/event-lines: which line of which bill an event feeds."""
 
+from datetime import timedelta
+from decimal import Decimal
+
 import pytest
 import time_machine
 
 from accounts.models import Scope
 from billing.invoicing import close_period
+from billing.price_book import add_price
 from tests import factories
-from tests.billing.billing_builders import at, payg, price, subscribed
+from tests.billing.billing_builders import LONG_AGO, at, meter, payg, price, subscribed
 from tests.metering.usage_world import correction, event, fold_all, send
 
 NOW = at(2026, 10, 20)
@@ -62,3 +66,54 @@ def test_other_events_do_not_exist(ask, world, acme):
     assert ask("", code=404)["code"] == "unknown_event"
     ask("in-time", code=404, secret=factories.access_token(acme).secret)
     ask("in-time", code=403, secret=factories.access_token(acme, scopes=[Scope.USAGE_READ]).secret)
+
+
+# --- Peak and off-peak ------------------------------------------------------------------------------------------------
+
+PEAK, NIGHT = at(2026, 9, 3, 10), at(2026, 9, 3, 22)
+
+
+@pytest.fixture
+def windows(globex):
+    """Two prices of one meter, one of them in weekday windows; an event in each, in a closed and a running period."""
+    price("input_tokens", "1.00")
+    add_price(meter("input_tokens"), model="", currency="USD", amount=Decimal(3), valid_from=LONG_AGO, windows=WINDOWS)
+    subscription = subscribed(globex, payg(), anchor=at(2026, 9))
+    for name, when in (("peak", PEAK), ("night", NIGHT)):
+        take(globex, name, when, when)
+    close_period(subscription, now=at(2026, 10, 1, 2))
+    for name, when in (("peak", PEAK), ("night", NIGHT)):
+        take(globex, f"late {name}", when + timedelta(days=1), at(2026, 10, 3))
+        take(globex, f"running {name}", when + timedelta(days=29), when + timedelta(days=29))
+    return subscription
+
+
+WINDOWS = "Mon-Fri 08:00-20:00 UTC"
+
+
+@pytest.mark.parametrize("state", ["", "late ", "running "])
+def test_the_line_is_that_of_the_hour(ask, windows, state):
+    for name, is_peak in (("peak", True), ("night", False)):
+        [line] = ask(state + name)
+        assert (WINDOWS in line["description"]) is is_peak, (state, name, line)
+
+
+def test_a_price_added_since_does_not_move_an_invoiced_event(ask, windows):
+    for text in ("", WINDOWS):
+        add_price(meter("input_tokens"), model="", currency="USD", amount=Decimal(9), valid_from=LONG_AGO, windows=text)
+    for name, is_peak in (("peak", True), ("night", False)):
+        [line] = ask(name)
+        assert line["invoice"]
+        assert (WINDOWS in line["description"]) is is_peak
+
+
+def test_the_path_names_the_lines_for_whoever_may_read_bills(api, globex, world):
+    with time_machine.travel(NOW, tick=False):
+        secret = factories.access_token(globex).secret
+        facts = api(secret).get("/v1/events/gateway/october").json()
+        assert (facts["verdict"], len(facts["acceptance"]["feeds"])) == ("accepted", 2)
+        assert [line["meter"] for line in facts["bill_lines"]] == ["input_tokens"]
+        reader = factories.access_token(globex, scopes=[Scope.USAGE_READ]).secret
+        assert api(reader).get("/v1/events/gateway/october").json()["bill_lines"] is None
+        clerk = factories.access_token(globex, scopes=[Scope.BILLING_READ]).secret
+        assert api(clerk).get("/v1/events/gateway/october").json()["code"] == "missing_scope"

@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from urllib.parse import quote
 
 import pytest
 
@@ -116,9 +117,33 @@ def test_a_sender_may_ask_and_one_who_only_reads_bills_may_not(ask, draft, acme)
     assert ask("1", secret=clerk.secret, code=403)["code"] == "missing_scope"
 
 
-def test_sources_without_a_slash_can_stand_in_the_path(api, acme_access_token, draft):
+def test_source_and_id_can_stand_in_the_path(api, acme_access_token, draft):
     take(draft("a/b"), draft("ü?&"))
     client = api(acme_access_token.secret)
     assert client.get("/v1/events/gateway/a/b").json()["verdict"] == "accepted"
     assert client.get("/v1/events/gateway/%C3%BC%3F%26").json()["id"] == "ü?&"
     assert client.get("/v1/events/gateway/none").status_code == 404
+
+
+def test_sources_with_slashes_can_stand_in_the_path(api, acme_access_token, draft):
+    source = "https://gw.example/eu//1/"
+    take(draft("a/b", source=source), draft("refused/1", source=source, input_tokens="x"))
+    client = api(acme_access_token.secret)
+    facts = client.get(f"/v1/events/{quote(source, safe='')}/{quote('a/b', safe='')}").json()
+    assert (facts["source"], facts["id"], facts["verdict"]) == (source, "a/b", "accepted")
+    assert client.get(f"/v1/events/{quote(source, safe='')}/refused/1").json()["verdict"] == "rejected"
+    assert client.get(f"/v1/events/{quote(source, safe='')}/b").status_code == 404
+
+
+def test_a_path_that_names_two_events_is_not_guessed(api, acme_access_token, draft):
+    take(draft("b/c", source="a"), draft("c", source="a/b"))
+    client = api(acme_access_token.secret)
+    assert client.get("/v1/events/a/b/c").json()["code"] == "ambiguous_event"
+    assert client.get("/v1/events/a%2Fb/c").status_code == 409
+    assert client.get("/v1/events", {"source": "a/b", "id": "c"}).json()["source"] == "a/b"
+
+
+def test_a_path_without_a_name_or_with_nothing_but_slashes_finds_nothing(api, acme_access_token, acme):
+    client = api(acme_access_token.secret)
+    for path in ("a", "a/", "/" * 500, "a/" * 500, "%00/a"):
+        assert client.get(f"/v1/events/{path}").status_code in {400, 404}, path

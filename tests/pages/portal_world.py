@@ -53,7 +53,7 @@ def build_world(organisation: Organisation, rows: int = 1) -> World:
         "billing:plan_change": other_plan,
         **dict.fromkeys(("api-key", "api-key-rotation", "api-key-revocation"), key),
         "v1_invoice": invoice,
-        "event": {"source": accepted.source, "event_id": accepted.event_id},
+        "event": {"name": f"{accepted.source}/{accepted.event_id}"},
         "openmeter-meter-query": {"key": "input_tokens", "?": f"?subject={keys[0].api_key.public_id}"},
     }
     return World(organisation, subscription, filled)

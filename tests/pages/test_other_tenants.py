@@ -11,7 +11,7 @@ from tests.pages.addresses import all_routes, routes_of_an_organisation, routes_
 
 ROUTES = routes_of_an_organisation()
 WITH_THINGS = [route for route in ROUTES if len(route.parts) > 1]
-API_THINGS = [route for route in routes_of_the_api() if route.parts & {"public_id", "number", "event_id"}]
+API_THINGS = [route for route in routes_of_the_api() if route.parts & {"public_id", "number", "name"}]
 # Lists and figures of the caller's organisation; another may not even be named.
 API_LISTS = [
     route

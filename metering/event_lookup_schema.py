@@ -1,4 +1,4 @@
-"""How the OpenAPI document describes GET /v1/events."""
+"""How the OpenAPI document describes what became of an event, for the addresses of metering and of billing."""
 
 from typing import Any
 
@@ -116,8 +116,8 @@ GET: dict[str, Any] = {
     "description": """
 The verdict on an event by its source and id: accepted, with the meters it feeds, the quarter hour in which it counts
 and what corrected it; or rejected, with all reasons. Conflicting bodies sent under the same name are among the
-`refusals`. `GET /v1/event-lines` names the lines of bills that it feeds. For sources without a slash there is also
-`/v1/events/{source}/{id}`. Needs the scope `events:write` or `usage:read`.
+`refusals`. `GET /v1/events/{source}/{id}` answers the same with the lines of bills that it feeds. Needs the scope
+`events:write` or `usage:read`.
 """,
     "parameters": [
         _ORGANISATION,
@@ -126,4 +126,28 @@ and what corrected it; or rejected, with all reasons. Conflicting bodies sent un
     ],
     "responses": _RESPONSES,
 }
-GET_BY_PATH: dict[str, Any] = GET | {"operation_id": "get_event_by_path", "parameters": [_ORGANISATION]}
+_BY_PATH = """
+The same for an event named in the path, with the lines of bills that it feeds (`bill_lines`, null for a token without
+the scope `billing:read`). Encode source and id for a URL: `https://gw.example/eu` is `https%3A%2F%2Fgw.example%2Feu`.
+Servers decode slashes before anybody sees them, so a name that may be read in two ways of which both exist is refused
+with 409 `ambiguous_event`; `GET /v1/events?source=…&id=…` takes any.
+"""
+
+
+def get_by_path(lines: dict[str, Any], line: dict[str, Any]) -> dict[str, Any]:
+    """Of `/v1/events/{name}`: `lines` is the schema of the bill's lines, `line` one for the example."""
+    reply = _FACTS | {"properties": _FACTS["properties"] | {"bill_lines": lines}}
+    reply["required"] = [*_FACTS["required"], "bill_lines"]
+    example = OpenApiExample("Accepted", {**_SAMPLE, "bill_lines": [line]})
+    ambiguous = _refusal(409, "Conflict", "ambiguous_event", "The path names two events.")
+    return GET | {
+        "operation_id": "get_event_by_path",
+        "summary": "Ask what became of an event, and which lines of bills it feeds",
+        "description": _BY_PATH,
+        "parameters": [
+            _ORGANISATION,
+            OpenApiParameter("name", str, OpenApiParameter.PATH, description="Source, a slash, and id."),
+        ],
+        "responses": _RESPONSES
+        | {200: OpenApiResponse(reply, "What became of it", [example]), (409, _PROBLEM_TYPE): ambiguous},
+    }
