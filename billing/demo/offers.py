@@ -1,11 +1,11 @@
-"""What the demo provider sells: list prices of eight models and three public plans."""
+"""What the demo provider sells: list prices and costs of eight models and three public plans."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 
 from billing import catalogue
-from billing.models import Plan, PlanVersion, Price
+from billing.models import Plan, PlanVersion, Price, PriceKind
 from billing.price_book import add_price
 from billing.rating import Tier
 from metering.models import Meter
@@ -28,6 +28,10 @@ PRICES: dict[str, tuple[str, str, str, str]] = {
     "gemini-2.5-flash": ("0.30", "0.03", "0.30", "2.50"),
 }
 
+# What the provider pays itself, as a share of the list price; of one model it does not know yet.
+SHARE_OF_COST = Decimal("0.6")
+WITHOUT_COST = frozenset({"llama-3.3-70b"})
+
 
 def write_prices() -> None:
     """The price book, row by row, unless it has rows."""
@@ -36,15 +40,22 @@ def write_prices() -> None:
     meters = Meter.objects.in_bulk(TOKEN_METERS, field_name="key")
     for model, amounts in PRICES.items():
         for key, amount in zip(TOKEN_METERS, amounts, strict=True):
-            add_price(
-                meters[key],
-                model=model,
-                currency=CURRENCY,
-                amount=Decimal(amount),
-                valid_from=PRICES_SINCE,
-                source=ACTOR,
-                actor=ACTOR,
-            )
+            _write(meters[key], model, Decimal(amount), PriceKind.LIST)
+            if model not in WITHOUT_COST:
+                _write(meters[key], model, Decimal(amount) * SHARE_OF_COST, PriceKind.COST)
+
+
+def _write(meter: Meter, model: str, amount: Decimal, kind: PriceKind) -> None:
+    add_price(
+        meter,
+        model=model,
+        currency=CURRENCY,
+        amount=amount,
+        valid_from=PRICES_SINCE,
+        kind=kind,
+        source=ACTOR,
+        actor=ACTOR,
+    )
 
 
 def publish_plans(now: datetime) -> None:
