@@ -14,7 +14,7 @@ from django.http import HttpRequest
 from accounts import audit
 from accounts.audit import Actor
 from metering import catalogue
-from metering.aggregation.statement import DECIMAL_STRING
+from metering.aggregation.members import DECIMAL_STRING
 from metering.models import IngestBatch, Meter
 
 # A preview looks at the events of this many batches, the latest.

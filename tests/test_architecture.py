@@ -36,6 +36,8 @@ ORGANISATION_IN_ANOTHER_WAY = {
     "metering.Series": "leads the keys of a distributed table that knows no foreign keys",
     "metering.UsageInterval": "leads the primary key of a distributed table that knows no foreign keys",
     "metering.UsageDay": "leads the primary key of a distributed table that knows no foreign keys",
+    "metering.UniqueValue": "leads the primary key of a distributed table that knows no foreign keys",
+    "metering.UniqueDayValue": "leads the primary key of a distributed table that knows no foreign keys",
     "billing.BillingDetails": "the organisation is the primary key",
     "billing.StripeCustomer": "the organisation is the key of a mirror",
 }

@@ -12,8 +12,7 @@ from unfold.decorators import display
 from accounts.admin_rows import OperatorAdmin, operator_of
 from metering import quarter_hours
 from metering.defining import archive_meter, define_meter, preview_meter
-from metering.models import Aggregation, Meter
-from metering.models.meters import FOLDABLE
+from metering.models import Meter
 
 # What totals are made of, and the instant from which they count.
 FIXED = ("key", "event_type", "value_field", "aggregation", "dimensions", "effective_from")
@@ -39,10 +38,6 @@ class MeterForm(forms.ModelForm):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        if "aggregation" in self.fields:
-            field = self.fields["aggregation"]
-            assert isinstance(field, forms.ChoiceField)
-            field.choices = [(value, label) for value, label in Aggregation.choices if value in FOLDABLE]
         if "effective_from" in self.fields:
             self.fields["effective_from"].help_text = (
                 "Events before this instant do not feed the meter. For events that are in already, make the totals "

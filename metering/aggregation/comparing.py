@@ -13,24 +13,14 @@ from django.db import connection, transaction
 
 from accounts.models import Organisation
 from metering import quarter_hours
-from metering.aggregation.statement import Sql, event_types, readings, rules_between, with_corrections
+from metering.aggregation.counting import counting
+from metering.aggregation.expecting import DAY_VALUES, DAYS, expected
+from metering.aggregation.members import Sql
+from metering.aggregation.rules import event_types, rules_between
 from metering.models import DroppedMonth
 
 # Events and batches are joined by hashing: a table without statistics looks small and would be read once per batch.
 PLANNER = "SET LOCAL enable_nestloop = off; SET LOCAL jit = off; SET LOCAL work_mem = '64MB'"
-
-# What was folded of one organisation between two instants.
-FOLDED_EVENTS = """
-SELECT e.organisation_id, e.type, e.project_id, e.api_key_id, e.time, e.data, 1 AS sign
-FROM event e JOIN ingest_batch b
-  ON b.organisation_id = e.organisation_id AND b.id = e.batch_id AND b.receipt_month = e.receipt_month
-WHERE b.organisation_id = %s AND b.folded_at IS NOT NULL AND b.first_time < %s AND b.last_time >= %s
-  AND e.time >= %s AND e.time < %s AND e.type = ANY(%s)"""
-
-FOLDED_CORRECTIONS = """
-c.organisation_id = %s AND c.time >= %s AND c.time < %s AND c.type = ANY(%s) AND EXISTS (
-    SELECT FROM ingest_batch b
-    WHERE b.organisation_id = c.organisation_id AND b.id = c.batch_id AND b.folded_at IS NOT NULL)"""
 
 # Everything that folded events or totals cover.
 EXTENT = """
@@ -40,40 +30,60 @@ SELECT least((SELECT min(first_time) FROM ingest_batch WHERE organisation_id = %
                 (SELECT max(starts_at) FROM usage_interval WHERE organisation_id = %s))"""
 
 COMPARE_INTERVALS = """
-WITH {readings},
+WITH {expected},
 kept AS (
-    SELECT series_id, starts_at, value, count FROM usage_interval
+    SELECT series_id, starts_at, value, count, latest_at, latest_key FROM usage_interval
     WHERE organisation_id = %s AND starts_at >= %s AND starts_at < %s
 )
-SELECT series_id, starts_at, keyed.value, keyed.count, kept.value, kept.count
-FROM keyed FULL JOIN kept USING (series_id, starts_at)
-WHERE keyed.value IS DISTINCT FROM kept.value OR keyed.count IS DISTINCT FROM kept.count
+SELECT series_id, starts_at, expected.value, expected.count, kept.value, kept.count
+FROM expected FULL JOIN kept USING (series_id, starts_at)
+WHERE (expected.value, expected.count, expected.latest_at, expected.latest_key)
+      IS DISTINCT FROM (kept.value, kept.count, kept.latest_at, kept.latest_key)
 ORDER BY starts_at, series_id"""
 
-NO_READINGS = """
-keyed AS (SELECT series_id, starts_at, value, count FROM usage_interval WHERE false)"""
+COMPARE_VALUES = """
+WITH {expected},
+kept AS (
+    SELECT series_id, starts_at, digest FROM usage_unique
+    WHERE organisation_id = %s AND starts_at >= %s AND starts_at < %s
+)
+SELECT series_id, starts_at, count(e.digest), NULL, count(kept.digest), NULL
+FROM expected_value e FULL JOIN kept USING (series_id, starts_at, digest)
+GROUP BY series_id, starts_at HAVING count(*) FILTER (WHERE e.digest IS NULL OR kept.digest IS NULL) > 0
+ORDER BY starts_at, series_id"""
 
 COMPARE_DAYS = """
-WITH zone AS (SELECT days_zone FROM accounts_organisation WHERE id = %s),
-expected AS (
-    SELECT series_id, (starts_at AT TIME ZONE (SELECT days_zone FROM zone))::date AS day,
-           sum(value) AS value, sum(count)::bigint AS count
-    FROM usage_interval WHERE organisation_id = %s GROUP BY 1, 2
-),
-kept AS (SELECT series_id, day, value, count FROM usage_day WHERE organisation_id = %s)
+WITH expected AS ({days}),
+kept AS (SELECT series_id, day, value, count, latest_at, latest_key FROM usage_day WHERE organisation_id = %s)
 SELECT series_id, day, expected.value, expected.count, kept.value, kept.count
 FROM expected FULL JOIN kept USING (series_id, day)
-WHERE (expected.value IS DISTINCT FROM kept.value OR expected.count IS DISTINCT FROM kept.count)
+WHERE (expected.value, expected.count, expected.latest_at, expected.latest_key)
+      IS DISTINCT FROM (kept.value, kept.count, kept.latest_at, kept.latest_key)
 ORDER BY day, series_id"""
+
+COMPARE_DAY_VALUES = """
+WITH expected AS ({values}),
+kept AS (SELECT series_id, day, digest FROM usage_unique_day WHERE organisation_id = %s)
+SELECT series_id, day, count(e.digest), NULL, count(kept.digest), NULL
+FROM expected e FULL JOIN kept USING (series_id, day, digest)
+GROUP BY series_id, day HAVING count(*) FILTER (WHERE e.digest IS NULL OR kept.digest IS NULL) > 0
+ORDER BY day, series_id"""
+ALL_OF_ONE = "u.organisation_id = %s"
+
+
+type Period = Literal["interval", "values", "day", "day values"]
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A total that is not what its events (or, for a day, its quarter hours) say. None: there is none on that side."""
+    """A total that is not what its events (or, for a day, its quarter hours) say. None: there is none on that side.
+
+    Of "values" and "day values", the different values themselves differ; their numbers may be the same.
+    """
 
     organisation_id: int
     series_id: str
-    period: Literal["interval", "day"]
+    period: Period
     # Start of the quarter hour, or the day in the organisation's zone.
     at: datetime | date
     expected_value: Decimal | None
@@ -98,15 +108,10 @@ def compare_totals(
     ]
 
 
-def folded_events(organisation: Organisation, start: datetime, end: datetime) -> Sql | None:
-    """The two expressions of `statement.readings` over what is folded of a range; None when no meter reads it."""
+def expected_totals(organisation: Organisation, start: datetime, end: datetime) -> Sql:
+    """The expressions of `expecting.expected` over what is folded of a range."""
     rules = rules_between(start, end)
-    if not rules:
-        return None
-    types = event_types(rules)
-    events = Sql(FOLDED_EVENTS, (organisation.pk, end, start, start, end, types))
-    corrections = Sql(FOLDED_CORRECTIONS, (organisation.pk, start, end, types))
-    return readings(with_corrections(events, corrections), rules, is_signed=True)
+    return expected(counting(organisation.pk, start, end, event_types(rules)) if rules else None, rules)
 
 
 def _compare_intervals(
@@ -115,26 +120,39 @@ def _compare_intervals(
     kept_from = DroppedMonth.objects.events_kept_from()
     start = max(filter(None, (start, kept_from)), default=None)
     for first, last in _months(organisation, start, end):
-        keyed = folded_events(organisation, first, last) or Sql(NO_READINGS)
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(PLANNER)
-            sql = COMPARE_INTERVALS.format(readings=keyed.text)
-            cursor.execute(sql, [*keyed.params, organisation.pk, first, last])
-            rows = cursor.fetchall()
-        if rows:
+        found = list(_compare_range(organisation, first, last))
+        if found:
             # A month may have begun to go meanwhile; its row is there before its events are gone.
             kept_from = DroppedMonth.objects.events_kept_from()
+        for one in found:
+            if kept_from is None or one.at >= kept_from:
+                yield one
+
+
+def _compare_range(organisation: Organisation, first: datetime, last: datetime) -> Iterator[Difference]:
+    wanted = expected_totals(organisation, first, last)
+    periods: dict[Period, str] = {"interval": COMPARE_INTERVALS, "values": COMPARE_VALUES}
+    for period, statement in periods.items():
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(PLANNER)
+            sql = statement.format(expected=wanted.text)
+            cursor.execute(sql, [*wanted.params, organisation.pk, first, last])
+            rows = cursor.fetchall()
         for series_id, at, *figures in rows:
-            if kept_from is None or at >= kept_from:
-                yield Difference(organisation.pk, str(series_id), "interval", at, *figures)
+            yield Difference(organisation.pk, str(series_id), period, at, *figures)
 
 
 def _compare_days(organisation: Organisation) -> Iterator[Difference]:
-    with connection.cursor() as cursor:
-        cursor.execute(COMPARE_DAYS, [organisation.pk] * 3)
-        rows = cursor.fetchall()
-    for series_id, at, *figures in rows:
-        yield Difference(organisation.pk, str(series_id), "day", at, *figures)
+    periods: dict[Period, str] = {
+        "day": COMPARE_DAYS.format(days=DAYS.format(which=ALL_OF_ONE)),
+        "day values": COMPARE_DAY_VALUES.format(values=DAY_VALUES.format(which=ALL_OF_ONE)),
+    }
+    for period, statement in periods.items():
+        with connection.cursor() as cursor:
+            cursor.execute(statement, [organisation.pk] * 2)
+            rows = cursor.fetchall()
+        for series_id, at, *figures in rows:
+            yield Difference(organisation.pk, str(series_id), period, at, *figures)
 
 
 def _months(

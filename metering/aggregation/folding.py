@@ -1,10 +1,11 @@
 """Adding pending batches to the totals: claimed, added and marked in one transaction, hence exactly once.
 
 Any number of workers fold side by side: each claims batches that no other holds, and all write series, quarter hours
-and days in the order of their keys, so that they wait for each other and never in a circle.
+and days in the order of their keys, so that they wait for each other and never in a circle. Where corrections take back
+what cannot be subtracted, one worker folds the organisation alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -13,16 +14,12 @@ from django.db import connection, transaction
 
 from accounts.api_keys import touch_last_used
 from accounts.models import Organisation
-from metering.aggregation.locks import LOCK_SPACE, MAY_FOLD
-from metering.aggregation.statement import (
-    CORRECTIONS,
-    Rule,
-    Sql,
-    event_types,
-    readings,
-    rules_between,
-    with_corrections,
-)
+from metering.aggregation.entries import entries, merges
+from metering.aggregation.locks import LOCK_SPACE, MAY_FOLD, rebuild_alone
+from metering.aggregation.members import Sql
+from metering.aggregation.remaking import remake_corrected
+from metering.aggregation.rules import Rule, event_types, others, rules_between, summed
+from metering.aggregation.statement import CORRECTIONS, readings, with_corrections
 from metering.partitions import partition_name
 
 # Bounds what one transaction locks; each distinct organisation among them takes an advisory lock.
@@ -45,12 +42,12 @@ WHERE folded_at IS NULL AND {may_fold} {only}
 ORDER BY id FOR UPDATE SKIP LOCKED"""
 
 SOURCE = """
-SELECT organisation_id, type, project_id, api_key_id, time, data{sign}
+SELECT organisation_id, type, project_id, api_key_id, time, {extra}data{sign}
 FROM {partition} WHERE batch_id = ANY(%s) AND type = ANY(%s)"""
 
-# Which of the claimed batches hold corrections, and whether they correct what is not in the totals yet.
+# Which of the claimed batches hold corrections, whether they correct what is not in the totals yet, and of which types.
 CORRECTING = """
-SELECT c.batch_id, bool_or(b.folded_at IS NULL AND b.id <> ALL(%s)) FROM event_correction c
+SELECT c.batch_id, bool_or(b.folded_at IS NULL AND b.id <> ALL(%s)), array_agg(DISTINCT c.type) FROM event_correction c
 LEFT JOIN ingest_batch b ON b.organisation_id = c.organisation_id AND b.id = c.original_batch_id
 WHERE c.batch_id = ANY(%s) GROUP BY c.batch_id"""
 
@@ -81,6 +78,18 @@ days AS (
     DO UPDATE SET value = kept.value + excluded.value, count = kept.count + excluded.count
 )
 SELECT api_key_id, max(last_time) FROM reading WHERE api_key_id IS NOT NULL GROUP BY api_key_id"""
+
+MERGE = """
+WITH {entries},
+new_series AS (
+    INSERT INTO series (organisation_id, id, meter_id, project_id, api_key_id, model, labels)
+    SELECT DISTINCT ON (organisation_id, series_id)
+           organisation_id, series_id, meter_id, project_id, api_key_id, model, labels
+    FROM state ORDER BY organisation_id, series_id
+    ON CONFLICT DO NOTHING
+),
+{merges}
+SELECT api_key_id, max(time) FROM entry WHERE api_key_id IS NOT NULL GROUP BY api_key_id"""
 
 # What is taken back whole leaves no total behind, as if it had never been.
 REMOVE_INTERVALS = """
@@ -127,6 +136,32 @@ class _Claimed:
     last_time: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """Claimed batches, what those among them that hold corrections correct, and the rules that read any of it."""
+
+    claimed: Sequence[_Claimed]
+    # Batch -> types of the events that its corrections name.
+    corrected_types: Mapping[int, Sequence[str]]
+    rules: Sequence[Rule]
+
+    def organisations_to_fold_alone(self) -> list[int]:
+        """Those with corrections that take back what cannot be subtracted."""
+        types = set(event_types(others(self.rules)))
+        return sorted(
+            {one.organisation_id for one in self.claimed if types.intersection(self.corrected_types.get(one.id, ()))}
+        )
+
+    def without(self, organisation_ids: Collection[int]) -> "_Work":
+        claimed = [one for one in self.claimed if one.organisation_id not in organisation_ids]
+        kept = {one.id for one in claimed}
+        types = {batch_id: types for batch_id, types in self.corrected_types.items() if batch_id in kept}
+        return _Work(claimed, types, self.rules)
+
+    def folded(self) -> Folded:
+        return Folded(len(self.claimed), sum(one.event_count for one in self.claimed))
+
+
 def fold_pending(*, now: datetime, limit_events: int = 50_000, organisation: Organisation | None = None) -> Folded:
     """Claim some pending batches, at least one and about `limit_events` events, and add them to the totals.
 
@@ -134,13 +169,16 @@ def fold_pending(*, now: datetime, limit_events: int = 50_000, organisation: Org
     """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(PLANNER)
-        claimed = _claim(cursor, limit_events, organisation)
-        claimed, correcting = _part_corrections(cursor, claimed) if claimed else ([], [])
-        last_used = _fold(cursor, claimed, correcting) if claimed else []
-        cursor.execute(MARK_FOLDED, [now, [batch.id for batch in claimed]])
-    if last_used:
-        touch_last_used(dict(last_used))
-    return Folded(len(claimed), sum(batch.event_count for batch in claimed))
+        work = _claim_work(cursor, limit_events, organisation)
+        alone = work.organisations_to_fold_alone()
+        work = work.without(alone)
+        last_used = _add(cursor, work, now)
+    touch_last_used(last_used)
+    folded = work.folded()
+    for organisation_id in alone:
+        one = _fold_alone(organisation_id, now=now, limit_events=limit_events)
+        folded = Folded(folded.batches + one.batches, folded.events + one.events)
+    return folded
 
 
 def lag(now: datetime, organisation: Organisation | None = None) -> Lag:
@@ -170,28 +208,65 @@ def _claim(cursor: Any, limit_events: int, organisation: Organisation | None) ->
     return claimed
 
 
-def _part_corrections(cursor: Any, claimed: list[_Claimed]) -> tuple[list[_Claimed], list[int]]:
-    """The batches that may be folded now, and the ids of those among them that hold corrections.
+def _claim_work(cursor: Any, limit_events: int, organisation: Organisation | None) -> _Work:
+    claimed = _claim(cursor, limit_events, organisation)
+    if not claimed:
+        return _Work([], {}, [])
+    claimed, corrected_types = _part_corrections(cursor, claimed)
+    if not claimed:
+        return _Work([], {}, [])
+    rules = rules_between(min(one.first_time for one in claimed), max(one.last_time for one in claimed))
+    return _Work(claimed, corrected_types, rules)
+
+
+def _part_corrections(cursor: Any, claimed: list[_Claimed]) -> tuple[list[_Claimed], dict[int, list[str]]]:
+    """The batches that may be folded now, and of those among them that hold corrections, what types they correct.
 
     A correction waits for what it corrects, which another worker may hold: no total ever falls below what was used.
     """
     ids = [batch.id for batch in claimed]
     cursor.execute(CORRECTING, [ids, ids])
-    waits = dict(cursor.fetchall())
-    if not waits:
-        return claimed, []
+    found = cursor.fetchall()
+    if not found:
+        return claimed, {}
     # What is left out may itself be what another correction waits for.
-    ready = [batch for batch in claimed if not waits.get(batch.id)]
+    waiting = {batch_id for batch_id, waits, _ in found if waits}
+    ready = [batch for batch in claimed if batch.id not in waiting]
     if len(ready) < len(claimed):
         return _part_corrections(cursor, ready)
-    return ready, list(waits)
+    return ready, {batch_id: types for batch_id, _, types in found}
 
 
-def _fold(cursor: Any, claimed: Sequence[_Claimed], correcting: list[int]) -> list[tuple[int, datetime]]:
-    """Add the events of claimed batches to the totals; returns when each API key among them was last used."""
-    rules = rules_between(min(batch.first_time for batch in claimed), max(batch.last_time for batch in claimed))
-    if not rules:
-        return []
+def _fold_alone(organisation_id: int, *, now: datetime, limit_events: int) -> Folded:
+    """Fold batches of one organisation while nobody else does, and make anew what their corrections took back."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        rebuild_alone(cursor, organisation_id)
+        cursor.execute(PLANNER)
+        work = _claim_work(cursor, limit_events, Organisation(pk=organisation_id))
+        last_used = _add(cursor, work, now)
+        if rest := others(work.rules):
+            remake_corrected(cursor, organisation_id, list(work.corrected_types), rest)
+    touch_last_used(last_used)
+    return work.folded()
+
+
+def _add(cursor: Any, work: _Work, now: datetime) -> dict[int, datetime]:
+    """Add the events of claimed batches to the totals and mark them; returns when each API key was last used."""
+    if not work.claimed:
+        return {}
+    last_used: dict[int, datetime] = {}
+    sums, rest = summed(work.rules), others(work.rules)
+    found = _fold_sums(cursor, work.claimed, list(work.corrected_types), sums) if sums else []
+    found += _merge_others(cursor, work.claimed, rest) if rest else []
+    for api_key_id, at in found:
+        last_used[api_key_id] = max(at, last_used.get(api_key_id, at))
+    cursor.execute(MARK_FOLDED, [now, [batch.id for batch in work.claimed]])
+    return last_used
+
+
+def _fold_sums(
+    cursor: Any, claimed: Sequence[_Claimed], correcting: list[int], rules: Sequence[Rule]
+) -> list[tuple[int, datetime]]:
     keyed = readings(_events_of(claimed, rules), rules)
     corrections = None
     if correcting:
@@ -211,10 +286,19 @@ def _remove_empty(cursor: Any, keyed: Sql) -> None:
         cursor.execute(statement.format(readings=keyed.text), keyed.params)
 
 
-def _events_of(claimed: Sequence[_Claimed], rules: Sequence[Rule], *, sign: str = "") -> Sql:
+def _merge_others(cursor: Any, claimed: Sequence[_Claimed], rules: Sequence[Rule]) -> list[tuple[int, datetime]]:
+    found = entries(_events_of(claimed, rules, extra="key, "), rules)
+    cursor.execute(MERGE.format(entries=found.text, merges=merges(rules)), found.params)
+    return list(cursor.fetchall())
+
+
+def _events_of(claimed: Sequence[_Claimed], rules: Sequence[Rule], *, extra: str = "", sign: str = "") -> Sql:
     batches: dict[date, list[int]] = {}
     for batch in claimed:
         batches.setdefault(batch.receipt_month, []).append(batch.id)
     types = event_types(rules)
-    parts = [SOURCE.format(sign=sign, partition=connection.ops.quote_name(partition_name(month))) for month in batches]
+    parts = [
+        SOURCE.format(extra=extra, sign=sign, partition=connection.ops.quote_name(partition_name(month)))
+        for month in batches
+    ]
     return Sql(" UNION ALL ".join(parts), tuple(value for ids in batches.values() for value in (ids, types)))

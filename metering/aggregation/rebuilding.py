@@ -15,31 +15,22 @@ from django.db.models import F
 from accounts.errors import DomainError
 from accounts.models import Organisation
 from metering import quarter_hours
-from metering.aggregation.comparing import PLANNER, folded_events
+from metering.aggregation.comparing import PLANNER, expected_totals
 from metering.aggregation.locks import rebuild_alone
+from metering.aggregation.members import Sql
+from metering.aggregation.writing import insert_days, insert_totals
 from metering.models import DroppedMonth
 
-DELETE_INTERVALS = "DELETE FROM usage_interval WHERE organisation_id = %s AND starts_at >= %s AND starts_at < %s"
+DELETE_INTERVALS = """
+WITH without_values AS (DELETE FROM usage_unique WHERE organisation_id = %s AND starts_at >= %s AND starts_at < %s)
+DELETE FROM usage_interval WHERE organisation_id = %s AND starts_at >= %s AND starts_at < %s"""
 
-INSERT_INTERVALS = """
-WITH {readings},
-new_series AS (
-    INSERT INTO series (organisation_id, id, meter_id, project_id, api_key_id, model, labels)
-    SELECT DISTINCT ON (organisation_id, series_id)
-           organisation_id, series_id, meter_id, project_id, api_key_id, model, labels
-    FROM keyed ORDER BY organisation_id, series_id
-    ON CONFLICT DO NOTHING
-)
-INSERT INTO usage_interval (organisation_id, series_id, starts_at, value, count)
-SELECT organisation_id, series_id, starts_at, value, count FROM keyed"""
+DELETE_DAYS = """
+WITH without_values AS (DELETE FROM usage_unique_day WHERE organisation_id = %s AND day >= %s AND day <= %s)
+DELETE FROM usage_day WHERE organisation_id = %s AND day >= %s AND day <= %s"""
 
-DELETE_DAYS = "DELETE FROM usage_day WHERE organisation_id = %s AND day >= %s AND day <= %s"
-
-INSERT_DAYS = """
-INSERT INTO usage_day (organisation_id, series_id, day, value, count)
-SELECT organisation_id, series_id, (starts_at AT TIME ZONE %s)::date AS day, sum(value), sum(count)::bigint
-FROM usage_interval WHERE organisation_id = %s AND starts_at >= %s AND starts_at < %s
-GROUP BY organisation_id, series_id, day HAVING (starts_at AT TIME ZONE %s)::date BETWEEN %s AND %s"""
+RANGE = "u.organisation_id = %s AND u.starts_at >= %s AND u.starts_at < %s"
+THESE_DAYS = "(u.starts_at AT TIME ZONE o.days_zone)::date BETWEEN %s AND %s"
 
 
 class UnalignedRangeError(DomainError):
@@ -73,12 +64,12 @@ def rebuild_totals(organisation: Organisation, start: datetime, end: datetime) -
         cursor.execute(PLANNER)
         organisation.refresh_from_db(fields=["days_zone"])
         zone = ZoneInfo(organisation.days_zone)
-        cursor.execute(DELETE_INTERVALS, [organisation.pk, start, end])
-        intervals = _insert_intervals(cursor, organisation, start, end)
+        cursor.execute(DELETE_INTERVALS, [organisation.pk, start, end] * 2)
+        intervals = insert_totals(cursor, expected_totals(organisation, start, end))
         # Last, since a month may have begun to go meanwhile; its row is there before its events are gone.
         _require_events(start)
         first_day, last_day = (at.astimezone(zone).date() for at in (start, end - timedelta.resolution))
-        return Rebuilt(intervals, _write_days(cursor, organisation, zone, first_day, last_day))
+        return Rebuilt(intervals, _write_days(cursor, organisation, first_day, last_day))
 
 
 def rebuild_days(organisation: Organisation) -> int:
@@ -88,7 +79,7 @@ def rebuild_days(organisation: Organisation) -> int:
         organisation.refresh_from_db(fields=["time_zone"])
         organisation.days_zone = organisation.time_zone
         organisation.save(update_fields=["days_zone"])
-        return _write_days(cursor, organisation, organisation.zone, date.min, date.max)
+        return _write_days(cursor, organisation, date.min, date.max)
 
 
 def organisations_with_moved_days() -> list[Organisation]:
@@ -104,20 +95,11 @@ def _require_events(start: datetime) -> None:
         )
 
 
-def _insert_intervals(cursor: Any, organisation: Organisation, start: datetime, end: datetime) -> int:
-    keyed = folded_events(organisation, start, end)
-    if keyed is None:
-        return 0
-    cursor.execute(INSERT_INTERVALS.format(readings=keyed.text), keyed.params)
-    return cursor.rowcount
-
-
-def _write_days(cursor: Any, organisation: Organisation, zone: ZoneInfo, first: date, last: date) -> int:
+def _write_days(cursor: Any, organisation: Organisation, first: date, last: date) -> int:
     """Make the days `first` to `last` again, both included, whole, from quarter hours."""
-    cursor.execute(DELETE_DAYS, [organisation.pk, first, last])
+    cursor.execute(DELETE_DAYS, [organisation.pk, first, last] * 2)
     # No zone is further from UTC than 14 hours.
     margin = timedelta(days=1)
     start = datetime.combine(max(first, date.min + margin) - margin, datetime.min.time(), UTC)
     end = datetime.combine(min(last, date.max - 2 * margin) + 2 * margin, datetime.min.time(), UTC)
-    cursor.execute(INSERT_DAYS, [zone.key, organisation.pk, start, end, zone.key, first, last])
-    return cursor.rowcount
+    return insert_days(cursor, Sql(f"{RANGE} AND {THESE_DAYS}", (organisation.pk, start, end, first, last)))

@@ -4,16 +4,11 @@ Every event is read once, whatever the number of meters: one row per set of dime
 each value field, which is then spread over the meters. Ten joined meters per event cost five times as much.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any
 
-from metering.models import Aggregation, Meter
-from metering.models.meters import FOLDABLE
-
-# A string that counts as a number; intake accepts no other. What a meter defined later finds unreadable, it ignores.
-DECIMAL_STRING = r"^-?[0-9]{1,60}([.][0-9]{1,60})?([eE][+-]?[0-9]{1,3})?$"
+from metering.aggregation.members import Sql, conditions, dimension, joined, number
+from metering.aggregation.rules import Dimension, Rule
 
 # A digest of all that tells series apart. Numbers first and the labels as JSON end by themselves, so that only the last
 # part, the model, may hold anything and no two sets of dimensions read alike.
@@ -60,54 +55,6 @@ SELECT c.organisation_id, c.type, c.project_id, c.api_key_id, c.time, part.data,
 FROM event_correction c CROSS JOIN LATERAL (VALUES (c.taken_back, -1), (c.counted_instead, 1)) AS part (data, sign)
 WHERE part.data IS NOT NULL AND {condition}"""
 
-VALUE = """
-CASE jsonb_typeof(data -> %s::text)
-    WHEN 'number' THEN (data -> %s::text)::numeric
-    WHEN 'string' THEN CASE WHEN data ->> %s::text ~ %s THEN (data ->> %s::text)::numeric END
-END"""
-
-
-@dataclass(frozen=True, slots=True)
-class Sql:
-    """Text with %s places and what goes into them."""
-
-    text: str
-    params: tuple[Any, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A meter as the statement needs it. `since` and `until` are None where every event at hand lies inside."""
-
-    meter_id: int
-    event_type: str
-    value_field: str
-    dimensions: tuple[str, ...]
-    since: datetime | None
-    until: datetime | None
-
-    @property
-    def column(self) -> tuple[str, datetime | None, datetime | None]:
-        """What the value is extracted by: meters that agree on it share a column."""
-        return self.value_field, self.since, self.until
-
-
-def rules_between(first: datetime, last: datetime) -> tuple[Rule, ...]:
-    """The meters that read events of `first` to `last`, both included; an archived one reads what came before that."""
-    meters = Meter.objects.filter(aggregation__in=FOLDABLE, effective_from__lte=last).order_by("pk")
-    return tuple(
-        Rule(
-            meter_id=meter.pk,
-            event_type=meter.event_type,
-            value_field="" if meter.aggregation == Aggregation.COUNT else meter.value_field,
-            dimensions=tuple(meter.dimensions),
-            since=meter.effective_from if meter.effective_from > first else None,
-            until=meter.archived_at if meter.archived_at is not None and meter.archived_at <= last else None,
-        )
-        for meter in meters
-        if meter.archived_at is None or meter.archived_at > first
-    )
-
 
 def with_corrections(events: Sql, condition: Sql) -> Sql:
     """A signed source: a query for events that ends in `1 AS sign`, and the corrections `c` of a condition."""
@@ -115,19 +62,14 @@ def with_corrections(events: Sql, condition: Sql) -> Sql:
     return Sql(text, events.params + condition.params)
 
 
-def event_types(rules: Iterable[Rule]) -> list[str]:
-    return sorted({rule.event_type for rule in rules})
-
-
 def readings(source: Sql, rules: Sequence[Rule], *, is_signed: bool = False) -> Sql:
     """Two common table expressions, `reading` and `keyed`, over a query that yields organisation_id, type, project_id,
     api_key_id, time, data and, `is_signed`, a sign of 1 or -1. There must be at least one rule.
     """
-    columns = {column: f"{number}" for number, column in enumerate(dict.fromkeys(rule.column for rule in rules))}
-    names = dict.fromkeys(name for rule in rules for name in ("model", *rule.dimensions))
-    dimensions = {name: f"d{number}" for number, name in enumerate(names)}
-    extracted = _join([_dimension(name, alias) for name, alias in dimensions.items()])
-    values = _join([_value(column, alias) for column, alias in columns.items() if column != COUNT])
+    columns = {column: f"{place}" for place, column in enumerate(dict.fromkeys(rule.column for rule in rules))}
+    dimensions = dimension_columns(rules)
+    extracted = joined(dimension_values(dimensions), "", before=", ")
+    values = joined([_value(column, alias) for column, alias in columns.items() if column != COUNT], "", before=", ")
     meters = [_meter(rule, columns[rule.column], dimensions) for rule in rules]
     form, sums = (SIGNED, SIGNED_SUM) if is_signed else (PLAIN, PLAIN_SUM)
     text = READINGS.format(
@@ -144,37 +86,58 @@ def readings(source: Sql, rules: Sequence[Rule], *, is_signed: bool = False) -> 
 
 
 # Counting every event needs no column of its own: the number of rows is there anyway.
-COUNT = ("", None, None)
+COUNT = ("", None, None, ())
+MODEL = Dimension("model", None)
 
 
-def _join(parts: Sequence[Sql]) -> Sql:
-    return Sql("".join(f", {part.text}" for part in parts), sum((part.params for part in parts), ()))
+def dimension_columns(rules: Sequence[Rule]) -> dict[Dimension, str]:
+    """Every dimension that the rules keep apart, and the column that holds it; the model is always there."""
+    found = dict.fromkeys((MODEL, *(one for rule in rules for one in rule.dimensions)))
+    return {one: f"d{place}" for place, one in enumerate(found)}
 
 
-def _dimension(name: str, alias: str) -> Sql:
-    if name == "model":
-        return Sql(f"coalesce(data ->> 'model', '') AS {alias}")
-    return Sql(f"data ->> %s::text AS {alias}", (name,))
+def dimension_values(columns: dict[Dimension, str]) -> list[Sql]:
+    """The expressions of those columns over `data`, each with its name."""
+    return [
+        Sql("coalesce(data ->> 'model', '') AS d0"),
+        *(_labelled(one, columns[one]) for one in columns if one != MODEL),
+    ]
 
 
-def _value(column: tuple[str, datetime | None, datetime | None], alias: str) -> Sql:
-    field, since, until = column
-    value = Sql(VALUE, (field, field, field, DECIMAL_STRING, field)) if field else Sql("1::numeric")
-    if since is None and until is None:
-        return Sql(f"{value.text} AS v{alias}", value.params)
-    return Sql(
-        f"CASE WHEN time >= coalesce(%s, '-infinity'::timestamptz) AND time < coalesce(%s, 'infinity'::timestamptz)"
-        f" THEN {value.text} END AS v{alias}",
-        (since, until, *value.params),
-    )
+def model_and_labels(rule: Rule, columns: dict[Dimension, str]) -> Sql:
+    """The last two places of a meter's row: its model, and its other dimensions as an object."""
+    model = f"r.{columns[MODEL]}" if MODEL in rule.dimensions else "''::text"
+    labels = [one for one in rule.dimensions if one != MODEL]
+    pairs = ", ".join(f"%s::text, r.{columns[one]}" for one in labels)
+    return Sql(f"{model}, jsonb_strip_nulls(jsonb_build_object({pairs}))", tuple(one.name for one in labels))
 
 
-def _meter(rule: Rule, alias: str, dimensions: dict[str, str]) -> Sql:
+def within(rule_column: tuple[Any, ...], value: Sql) -> Sql:
+    """The value of events that the column's instants and conditions let through; null of others."""
+    _, since, until, filters = rule_column
+    parts = [conditions(filters)] if filters else []
+    if since is not None or until is not None:
+        span = "time >= coalesce(%s, '-infinity'::timestamptz) AND time < coalesce(%s, 'infinity'::timestamptz)"
+        parts.insert(0, Sql(span, (since, until)))
+    if not parts:
+        return value
+    condition = joined(parts, " AND ")
+    return Sql(f"CASE WHEN {condition.text} THEN {value.text} END", condition.params + value.params)
+
+
+def _labelled(one: Dimension, alias: str) -> Sql:
+    found = dimension(one.name, one.tiers)
+    return Sql(f"{found.text} AS {alias}", found.params)
+
+
+def _value(column: tuple[Any, ...], alias: str) -> Sql:
+    value = within(column, number(column[0]) if column[0] else Sql("1::numeric"))
+    return Sql(f"{value.text} AS v{alias}", value.params)
+
+
+def _meter(rule: Rule, alias: str, dimensions: dict[Dimension, str]) -> Sql:
     value, count = ("r.n::numeric", "r.n") if rule.column == COUNT else (f"r.s{alias}", f"r.n{alias}")
-    model = f"r.{dimensions['model']}" if "model" in rule.dimensions else "''::text"
-    others = [name for name in rule.dimensions if name != "model"]
-    pairs = ", ".join(f"%s::text, r.{dimensions[name]}" for name in others)
+    place = model_and_labels(rule, dimensions)
     return Sql(
-        f"(%s::bigint, %s::text, {value}, {count}, {model}, jsonb_strip_nulls(jsonb_build_object({pairs})))",
-        (rule.meter_id, rule.event_type, *others),
+        f"(%s::bigint, %s::text, {value}, {count}, {place.text})", (rule.meter_id, rule.event_type, *place.params)
     )

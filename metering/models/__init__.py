@@ -1,10 +1,10 @@
 from metering.models.corrections import Correction
 from metering.models.dropped_months import DroppedMonth
 from metering.models.events import Event, IngestBatch, RejectedEvent
-from metering.models.meters import Aggregation, Meter
+from metering.models.meters import Aggregation, Meter, MeterRevision
 from metering.models.seals import Seal, SealTile
 from metering.models.totals_checks import TotalsCheck
-from metering.models.usage import Series, UsageDay, UsageInterval
+from metering.models.usage import Series, UniqueDayValue, UniqueValue, UsageDay, UsageInterval
 
 __all__ = [
     "Aggregation",
@@ -13,11 +13,14 @@ __all__ = [
     "Event",
     "IngestBatch",
     "Meter",
+    "MeterRevision",
     "RejectedEvent",
     "Seal",
     "SealTile",
     "Series",
     "TotalsCheck",
+    "UniqueDayValue",
+    "UniqueValue",
     "UsageDay",
     "UsageInterval",
 ]

@@ -5,7 +5,6 @@ from decimal import Decimal
 from typing import Self
 
 from django.contrib.postgres.fields import ArrayField
-from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils import timezone
 
@@ -22,8 +21,10 @@ class Aggregation(models.TextChoices):
 
 # Totals of these may be added over intervals and over series. Callers ask `Meter.is_additive`.
 ADDITIVE = frozenset({Aggregation.SUM, Aggregation.COUNT})
-# What folding can do today; the admin and the API refuse the others when a meter is made.
-FOLDABLE = ADDITIVE
+# Kept as a sum and a number of events, so that corrections can be subtracted; an average is divided when it is read.
+SUMMED = ADDITIVE | {Aggregation.AVERAGE}
+# Paths into an event's data: as long as anybody writes them.
+PATH_LENGTH = 255
 
 
 class MeterRows(models.QuerySet["Meter"]):
@@ -32,7 +33,7 @@ class MeterRows(models.QuerySet["Meter"]):
 
 
 class Meter(models.Model):
-    """One rule. Its key, event type, value field and aggregation never change: totals are made of them."""
+    """One rule. What totals are made of never changes: another definition is a `MeterRevision`, from an instant on."""
 
     # Stands in the API, in prices and in plans: input_tokens.
     key = models.SlugField(max_length=63, unique=True)
@@ -41,16 +42,22 @@ class Meter(models.Model):
     description = models.TextField(blank=True)
     # The CloudEvents type of the events that this meter reads.
     event_type = models.CharField(max_length=255)
-    # The member of the event's data that holds the value; empty for `count`. An event without it does not feed the
-    # meter.
-    value_field = models.CharField(max_length=63, blank=True)
+    # The member of the event's data that holds the value, or a path to it (usage.seconds); empty for `count`. An event
+    # without it does not feed the meter. Of `unique_count`, what is told apart.
+    value_field = models.CharField(max_length=PATH_LENGTH, blank=True)
     aggregation = models.CharField(max_length=16, choices=Aggregation)
     # One of what is counted, in the plural: tokens, requests, seconds.
     unit = models.CharField(max_length=32)
     # How many units prices and pages are quoted for by default: 1000000 for tokens, 1 for requests.
     display_scale = models.DecimalField(max_digits=18, decimal_places=6, default=Decimal(1))
-    # Members of the event's data by which totals are kept apart; `model` is promoted to a column of the series.
-    dimensions = ArrayField(models.CharField(max_length=63), default=list, blank=True)
+    # Members of the event's data, or paths, by which totals are kept apart; `model` is promoted to a column of the
+    # series.
+    dimensions = ArrayField(models.CharField(max_length=PATH_LENGTH), default=list, blank=True)
+    # Dimensions that are made of numbers: name -> fields that are added up, and what is said of which sizes. See
+    # `metering.members.Tiers`.
+    tiers = models.JSONField(default=dict, blank=True)
+    # Conditions on the event's data, all of which must hold. See `metering.members.Condition`.
+    filters = models.JSONField(default=list, blank=True)
     # The meter this one is a part of (reasoning tokens are output tokens), null otherwise. Parts are shown, never
     # priced twice.
     part_of = models.ForeignKey("self", null=True, blank=True, on_delete=models.PROTECT, related_name="parts")
@@ -82,6 +89,21 @@ class Meter(models.Model):
     def is_additive(self) -> bool:
         return self.aggregation in ADDITIVE
 
-    def clean(self) -> None:
-        if self.aggregation not in FOLDABLE:
-            raise ValidationError({"aggregation": "This installation folds sum and count."}, code="not_foldable")
+
+class MeterRevision(models.Model):
+    """What a meter keeps apart and lets through from a quarter hour on. Before it, the definition before it holds."""
+
+    meter = models.ForeignKey(Meter, on_delete=models.PROTECT, related_name="revisions")
+    # A quarter hour that lay in the future when this was written, so that no total ever changes.
+    effective_from = models.DateTimeField()
+    dimensions = ArrayField(models.CharField(max_length=PATH_LENGTH), default=list, blank=True)
+    tiers = models.JSONField(default=dict, blank=True)
+    filters = models.JSONField(default=list, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["meter", "effective_from"]
+        constraints = [models.UniqueConstraint(fields=["meter", "effective_from"], name="meter_revision_once")]
+
+    def __str__(self) -> str:
+        return f"{self.meter} from {self.effective_from:%Y-%m-%d %H:%M}"

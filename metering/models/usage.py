@@ -46,10 +46,14 @@ class UsageInterval(models.Model):
     )
     series_id = models.UUIDField()
     starts_at = models.DateTimeField()
-    # In the meter's unit, exact.
+    # By the meter's aggregation: the sum, also of an average; the largest, smallest or latest value; the number of
+    # different values. In the meter's unit, exact.
     value = models.DecimalField(max_digits=None, decimal_places=None)
     # Events that went into the value.
     count = models.BigIntegerField()
+    # Of `latest` only: time and key of the event that the value is of. Null columns take no room.
+    latest_at = models.DateTimeField(null=True)
+    latest_key = models.UUIDField(null=True)
 
     class Meta:
         db_table = "usage_interval"
@@ -67,11 +71,51 @@ class UsageDay(models.Model):
     )
     series_id = models.UUIDField()
     day = models.DateField()
+    # These as in a quarter hour.
     value = models.DecimalField(max_digits=None, decimal_places=None)
     count = models.BigIntegerField()
+    latest_at = models.DateTimeField(null=True)
+    latest_key = models.UUIDField(null=True)
 
     class Meta:
         db_table = "usage_day"
 
     def __str__(self) -> str:
         return f"{self.series_id} {self.day}"
+
+
+class UniqueValue(models.Model):
+    """One of the different values of a series in a quarter hour, as a digest: numbers of them cannot be added."""
+
+    pk = models.CompositePrimaryKey("organisation_id", "series_id", "starts_at", "digest")
+    organisation = models.ForeignKey(
+        Organisation, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    )
+    series_id = models.UUIDField()
+    starts_at = models.DateTimeField()
+    # The first 128 bits of the SHA-256 of the value as text.
+    digest = models.UUIDField()
+
+    class Meta:
+        db_table = "usage_unique"
+
+    def __str__(self) -> str:
+        return f"{self.series_id} {self.digest}"
+
+
+class UniqueDayValue(models.Model):
+    """One of the different values of a series on a day of the organisation's `days_zone`, for long ranges."""
+
+    pk = models.CompositePrimaryKey("organisation_id", "series_id", "day", "digest")
+    organisation = models.ForeignKey(
+        Organisation, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    )
+    series_id = models.UUIDField()
+    day = models.DateField()
+    digest = models.UUIDField()
+
+    class Meta:
+        db_table = "usage_unique_day"
+
+    def __str__(self) -> str:
+        return f"{self.series_id} {self.digest}"

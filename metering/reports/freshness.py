@@ -8,7 +8,7 @@ from typing import Any
 from django.db import connection
 
 from accounts.models import Organisation
-from metering.aggregation.statement import DECIMAL_STRING
+from metering.aggregation.members import DECIMAL_STRING
 from metering.models import IngestBatch, Meter
 from metering.models.meters import ADDITIVE
 from metering.quarter_hours import floor

@@ -6,7 +6,7 @@ from django.utils import timezone
 
 from accounts.models import AuditEntry
 from metering.intake import accept
-from metering.models import IngestBatch, Meter, RejectedEvent, TotalsCheck
+from metering.models import Aggregation, IngestBatch, Meter, RejectedEvent, TotalsCheck
 from tests.metering.usage_world import event, fold_all, send
 
 pytestmark = pytest.mark.django_db
@@ -67,10 +67,9 @@ def test_a_meter_is_defined_and_says_what_it_would_read(admin, acme_key, operato
     assert (entry.subject_id, entry.actor) == ("seconds", operator)
 
 
-def test_aggregations_that_cannot_be_folded_are_not_on_offer(admin):
+def test_every_aggregation_is_on_offer(admin):
     shown = admin.get(reverse("admin:metering_meter_add")).content.decode()
-    assert 'value="sum"' in shown
-    assert 'value="max"' not in shown
+    assert all(f'value="{one}"' in shown for one in Aggregation.values)
 
 
 def test_what_totals_are_made_of_cannot_be_edited(admin):

@@ -1,0 +1,150 @@
+"""The SQL for meters that are no sums: largest, smallest, latest value, number of different values.
+
+An entry is one event for one meter that it feeds; a state is what the entries of a series come to in a quarter hour. An
+event costs two microseconds for each such meter, and nothing where there is none. States of two groups of events are
+merged, never subtracted: what corrections take back, `remaking` makes anew from the events that still count.
+"""
+
+from collections.abc import Sequence
+
+from metering.aggregation.members import Sql, digest, joined, number
+from metering.aggregation.rules import Rule
+from metering.aggregation.statement import (
+    SERIES_ID,
+    dimension_columns,
+    dimension_values,
+    model_and_labels,
+    within,
+)
+from metering.models import Aggregation
+
+MAX, MIN, LATEST, UNIQUE = Aggregation.MAX, Aggregation.MIN, Aggregation.LATEST, Aggregation.UNIQUE_COUNT
+
+ENTRIES = """
+entry AS MATERIALIZED (
+    SELECT r.organisation_id, {series_id} AS series_id, m.meter_id, r.project_id, r.api_key_id, m.model, m.labels,
+           r.starts_at, r.time, r.key, m.kind, m.value, m.digest
+    FROM (
+        SELECT organisation_id, type, project_id, api_key_id, time, key,
+               date_bin('15 minutes', time, '2000-01-01 00:00+00') AS starts_at{extracted}
+        FROM ({source}) AS e
+        OFFSET 0
+    ) AS r
+    CROSS JOIN LATERAL (VALUES {meters}) AS m (meter_id, event_type, kind, value, digest, model, labels)
+    WHERE m.event_type = r.type AND (m.value IS NOT NULL OR m.digest IS NOT NULL)
+),
+state AS MATERIALIZED (
+    SELECT organisation_id, series_id, meter_id, project_id, api_key_id, model, labels, starts_at, kind,
+           {value} AS value, count(*) AS count, {latest_at} AS latest_at, {latest_key} AS latest_key
+    FROM entry GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+)"""
+STATE = {
+    "value": """
+           CASE kind WHEN 'max' THEN max(value) WHEN 'min' THEN min(value)
+               WHEN 'latest' THEN (array_agg(value ORDER BY time DESC, key DESC) FILTER (WHERE kind = 'latest'))[1]
+               ELSE count(DISTINCT digest) FILTER (WHERE kind = 'unique_count') END""",
+    "latest_at": "max(time) FILTER (WHERE kind = 'latest')",
+    "latest_key": "(array_agg(key ORDER BY time DESC, key DESC) FILTER (WHERE kind = 'latest'))[1]",
+}
+
+# How a state is merged into the one that is kept. Of different values, only those that were not there yet are added.
+MERGES = {
+    MAX: "value = greatest(kept.value, excluded.value), count = kept.count + excluded.count",
+    MIN: "value = least(kept.value, excluded.value), count = kept.count + excluded.count",
+    UNIQUE: "value = kept.value + excluded.value, count = kept.count + excluded.count",
+    LATEST: """count = kept.count + excluded.count,
+        value = CASE WHEN (excluded.latest_at, excluded.latest_key) > (kept.latest_at, kept.latest_key)
+            THEN excluded.value ELSE kept.value END,
+        latest_key = CASE WHEN (excluded.latest_at, excluded.latest_key) > (kept.latest_at, kept.latest_key)
+            THEN excluded.latest_key ELSE kept.latest_key END,
+        latest_at = greatest(kept.latest_at, excluded.latest_at)""",
+}
+
+# By kind; what comes to the same grouped by day as by quarter hour.
+MERGE = """
+{kind}_intervals AS (
+    INSERT INTO usage_interval AS kept (organisation_id, series_id, starts_at, value, count, latest_at, latest_key)
+    SELECT organisation_id, series_id, starts_at, {interval_value}, count, latest_at, latest_key
+    FROM state WHERE kind = '{kind}' ORDER BY organisation_id, series_id, starts_at
+    ON CONFLICT (organisation_id, series_id, starts_at) DO UPDATE SET {merge}
+),
+{kind}_days AS (
+    INSERT INTO usage_day AS kept (organisation_id, series_id, day, value, count, latest_at, latest_key)
+    SELECT organisation_id, series_id, day, {day_value}, count, latest_at, latest_key
+    FROM day_state WHERE kind = '{kind}' ORDER BY organisation_id, series_id, day
+    ON CONFLICT (organisation_id, series_id, day) DO UPDATE SET {merge}
+)"""
+DAY_STATE = """
+day_state AS MATERIALIZED (
+    SELECT s.organisation_id, series_id, (starts_at AT TIME ZONE days_zone)::date AS day, kind,
+           CASE kind WHEN 'max' THEN max(value) WHEN 'min' THEN min(value) WHEN 'latest' THEN
+               (array_agg(value ORDER BY latest_at DESC, latest_key DESC) FILTER (WHERE kind = 'latest'))[1]
+           END AS value,
+           sum(count)::bigint AS count, max(latest_at) AS latest_at,
+           (array_agg(latest_key ORDER BY latest_at DESC, latest_key DESC)
+                FILTER (WHERE kind = 'latest'))[1] AS latest_key
+    FROM state s JOIN accounts_organisation o ON o.id = s.organisation_id GROUP BY 1, 2, 3, 4
+)"""
+DIGESTS = """
+new_values AS (
+    INSERT INTO usage_unique (organisation_id, series_id, starts_at, digest)
+    SELECT DISTINCT organisation_id, series_id, starts_at, digest
+    FROM entry WHERE digest IS NOT NULL ORDER BY 1, 2, 3, 4
+    ON CONFLICT DO NOTHING RETURNING organisation_id, series_id, starts_at
+),
+new_day_values AS (
+    INSERT INTO usage_unique_day (organisation_id, series_id, day, digest)
+    SELECT DISTINCT e.organisation_id, series_id, (starts_at AT TIME ZONE days_zone)::date, digest
+    FROM entry e JOIN accounts_organisation o ON o.id = e.organisation_id WHERE digest IS NOT NULL ORDER BY 1, 2, 3, 4
+    ON CONFLICT DO NOTHING RETURNING organisation_id, series_id, day
+)"""
+NEW_VALUES = """(SELECT count(*) FROM {source} n
+        WHERE n.organisation_id = {state}.organisation_id AND n.series_id = {state}.series_id
+          AND n.{at} = {state}.{at})"""
+
+
+def entries(source: Sql, rules: Sequence[Rule]) -> Sql:
+    """Two common table expressions, `entry` and `state`, over a query that yields organisation_id, type, project_id,
+    api_key_id, time, key and data. There must be at least one rule, and none of a sum.
+    """
+    dimensions = dimension_columns(rules)
+    values = [_value(rule, f"v{place}") for place, rule in enumerate(rules)]
+    extracted = joined([*dimension_values(dimensions), *values], "", before=", ")
+    meters = [_meter(rule, f"v{place}", model_and_labels(rule, dimensions)) for place, rule in enumerate(rules)]
+    text = ENTRIES.format(
+        **STATE,
+        series_id=SERIES_ID,
+        extracted=extracted.text,
+        source=source.text,
+        meters=", ".join(meter.text for meter in meters),
+    )
+    return Sql(text, extracted.params + source.params + sum((meter.params for meter in meters), ()))
+
+
+def merges(rules: Sequence[Rule]) -> str:
+    """The common table expressions that merge `state` into what is kept, for the kinds that the rules are of."""
+    kinds = sorted({rule.aggregation for rule in rules})
+    parts = [DAY_STATE, *([DIGESTS] if UNIQUE in kinds else ())]
+    for kind in kinds:
+        values = {"interval_value": "value", "day_value": "value"}
+        if kind == UNIQUE:
+            values = {
+                "interval_value": NEW_VALUES.format(source="new_values", state="state", at="starts_at"),
+                "day_value": NEW_VALUES.format(source="new_day_values", state="day_state", at="day"),
+            }
+        parts.append(MERGE.format(kind=kind, merge=MERGES[Aggregation(kind)], **values))
+    return ",".join(parts)
+
+
+def _value(rule: Rule, alias: str) -> Sql:
+    extract = digest if rule.aggregation == UNIQUE else number
+    value = within(rule.column, extract(rule.value_field))
+    return Sql(f"{value.text} AS {alias}", value.params)
+
+
+def _meter(rule: Rule, alias: str, place: Sql) -> Sql:
+    value, digested = ("NULL::numeric", f"r.{alias}") if rule.aggregation == UNIQUE else (f"r.{alias}", "NULL::uuid")
+    return Sql(
+        f"(%s::bigint, %s::text, %s::text, {value}, {digested}, {place.text})",
+        (rule.meter_id, rule.event_type, rule.aggregation, *place.params),
+    )
