@@ -4,6 +4,7 @@ An invoice counts the events that had come in by its cutoff; what came later is 
 quantities of every period that the invoice rated, and the digest over its evidence. Changes nothing.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -52,7 +53,9 @@ def is_checkable(invoice: Invoice) -> bool:
 
 
 def _check_period(invoice: Invoice, period: dict[str, Any]) -> Iterator[BillFinding]:
-    billed = {_place(one): Decimal(one["quantity"]) for one in period["readings"]}
+    billed: dict[_Place, Decimal] = defaultdict(Decimal)
+    for one in period["readings"]:  # labels tell readings of one place apart; its events are added up over them
+        billed[_place(one)] += Decimal(one["quantity"])
     metered = _metered(invoice, period, splits=[at for _, _, *span in billed for at in span])
     parts = frozenset(Meter.objects.exclude(part_of=None).values_list("key", flat=True))
     for place in sorted(billed.keys() | metered.keys()):

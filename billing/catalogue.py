@@ -8,7 +8,7 @@ value classes.
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from django.db import transaction
 from django.db.models import Max, prefetch_related_objects
@@ -117,7 +117,13 @@ def copy_version(version: PlanVersion) -> PlanVersion:
     return draft
 
 
-# What prices usage may hold only in weekly `windows`, in the words of `rating.parse_windows`.
+class Limits(TypedDict, total=False):
+    """What of its meters' usage a component prices; whatever is left out is no limit."""
+
+    windows: str  # in the words of rating.parse_windows
+    only_models: Sequence[str]  # names or shell-style patterns
+    only_labels: Mapping[str, Sequence[str]]  # {"service_tier": ["batch"]}
+    only_projects: Sequence[str]  # public ids
 
 
 def add_flat_fee(version: PlanVersion, *, label: str, amount: Decimal, in_advance: bool = False) -> PriceComponent:
@@ -132,19 +138,17 @@ def add_per_unit(
     unit_price: Decimal,
     scale: Decimal | None = None,
     included: Decimal = ZERO,
-    only_models: Sequence[str] = (),
-    windows: str = "",
+    **limits: Unpack[Limits],
 ) -> PriceComponent:
     return _add(
         version,
         ComponentKind.PER_UNIT,
         label=label,
-        windows=windows,
         meter=meter,
         unit_price=unit_price,
         scale=meter.display_scale if scale is None else scale,
         included={meter.key: str(included)} if included else {},
-        only_models=list(only_models),
+        **limits,
     )
 
 
@@ -156,19 +160,17 @@ def add_graduated(
     tiers: Sequence[rating.Tier],
     scale: Decimal | None = None,
     included: Decimal = ZERO,
-    only_models: Sequence[str] = (),
-    windows: str = "",
+    **limits: Unpack[Limits],
 ) -> PriceComponent:
     return _add(
         version,
         ComponentKind.GRADUATED,
         label=label,
-        windows=windows,
         meter=meter,
         scale=meter.display_scale if scale is None else scale,
         tiers=_tier_rows(tiers),
         included={meter.key: str(included)} if included else {},
-        only_models=list(only_models),
+        **limits,
     )
 
 
@@ -180,20 +182,18 @@ def add_volume(
     tiers: Sequence[rating.Tier],
     scale: Decimal | None = None,
     included: Decimal = ZERO,
-    only_models: Sequence[str] = (),
-    windows: str = "",
+    **limits: Unpack[Limits],
 ) -> PriceComponent:
     """All units at the price of the tier that the period's usage reaches."""
     return _add(
         version,
         ComponentKind.VOLUME,
         label=label,
-        windows=windows,
         meter=meter,
         scale=meter.display_scale if scale is None else scale,
         tiers=_tier_rows(tiers),
         included={meter.key: str(included)} if included else {},
-        only_models=list(only_models),
+        **limits,
     )
 
 
@@ -205,20 +205,18 @@ def add_package(
     price: Decimal,
     size: Decimal,
     included: Decimal = ZERO,
-    only_models: Sequence[str] = (),
-    windows: str = "",
+    **limits: Unpack[Limits],
 ) -> PriceComponent:
     """`price` for every started block of `size` units."""
     return _add(
         version,
         ComponentKind.PACKAGE,
         label=label,
-        windows=windows,
         meter=meter,
         unit_price=price,
         scale=size,
         included={meter.key: str(included)} if included else {},
-        only_models=list(only_models),
+        **limits,
     )
 
 
@@ -229,17 +227,22 @@ def add_rate_card(
     meters: Sequence[str] = (),
     included: Mapping[str, Decimal] | None = None,
     multiplier: Decimal = Decimal(1),
-    windows: str = "",
+    shared: rating.SharedAllowance | None = None,
+    split_by: Sequence[str] = (),
+    **limits: Unpack[Limits],
 ) -> PriceComponent:
-    """Usage at the price book. Without `meters`, every meter that is not part of another."""
+    """Usage at the price book. Without `meters`, every meter that is not part of another. Several meters may draw from
+    one `shared` allowance; lines are kept apart by the labels in `split_by`, such as the project."""
     return _add(
         version,
         ComponentKind.RATE_CARD,
         label=label,
-        windows=windows,
         meters=list(meters),
         included={key: str(units) for key, units in (included or {}).items()},
         multiplier=multiplier,
+        split_by=list(split_by),
+        **_shared(shared),
+        **limits,
     )
 
 
@@ -250,19 +253,17 @@ def add_percentage(
     meter: Meter,
     percent: Decimal,
     included: Decimal = ZERO,
-    only_models: Sequence[str] = (),
-    windows: str = "",
+    **limits: Unpack[Limits],
 ) -> PriceComponent:
     """A share of what the meter counts beyond `included`; its unit must be the version's currency."""
     return _add(
         version,
         ComponentKind.PERCENTAGE,
         label=label,
-        windows=windows,
         meter=meter,
         percent=percent,
         included={meter.key: str(included)} if included else {},
-        only_models=list(only_models),
+        **limits,
     )
 
 
@@ -276,20 +277,24 @@ def add_cost_plus(
     ceiling: Decimal | None = None,
     scale: Decimal = Decimal(1_000_000),
     included: Mapping[str, Decimal] | None = None,
-    windows: str = "",
+    shared: rating.SharedAllowance | None = None,
+    split_by: Sequence[str] = (),
+    **limits: Unpack[Limits],
 ) -> PriceComponent:
     """Usage at the provider's cost times `markup`; `scale` units cost no less than `floor`, no more than `ceiling`."""
     return _add(
         version,
         ComponentKind.COST_PLUS,
         label=label,
-        windows=windows,
         meters=list(meters),
         multiplier=markup,
         floor=floor,
         ceiling=ceiling,
         scale=scale,
         included={key: str(units) for key, units in (included or {}).items()},
+        split_by=list(split_by),
+        **_shared(shared),
+        **limits,
     )
 
 
@@ -348,6 +353,13 @@ def _add(version: PlanVersion, kind: ComponentKind, *, label: str, **fields: Any
         row.refresh_from_db()
         component_value(row, ())
     return row
+
+
+def _shared(shared: rating.SharedAllowance | None) -> dict[str, Any]:
+    if shared is None:
+        return {}
+    weights = {key: str(weight) for key, weight in shared.weights.items()}
+    return {"shared_units": shared.units, "shared_weights": weights}
 
 
 def _tier_rows(tiers: Sequence[rating.Tier]) -> list[dict[str, str | None]]:

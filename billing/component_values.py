@@ -36,6 +36,9 @@ def component_value(row: PriceComponent, whole_meters: tuple[str, ...]) -> ratin
     try:
         if row.windows and row.kind in TIMELESS_KINDS:
             raise ValueError("only what prices usage can have weekly windows")
+        if row.kind in TIMELESS_KINDS and (row.only_models or row.only_labels or row.only_projects):
+            raise ValueError("only what prices usage can be limited to models, labels or projects")
+        _require_whole_totals(row)
         return _VALUES[ComponentKind(row.kind)](row, whole_meters)
     except (ValueError, ArithmeticError, KeyError, TypeError) as error:
         raise ComponentInvalid(f"The component “{row.label}” cannot be charged: {error}") from error
@@ -49,63 +52,51 @@ def _flat_fee(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Comp
 
 def _per_unit(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Component:
     return rating.PerUnit(
-        id=str(row.position),
-        label=row.label,
-        windows=_windows(row),
+        **_common(row),
         meter=_meter_key(row),
         scale=row.scale,
         included=_included(row).get(_meter_key(row), ZERO),
-        models=tuple(row.only_models),
         unit_price=_required(row.unit_price, "unit price"),
     )
 
 
 def _graduated(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Component:
     return rating.Graduated(
-        id=str(row.position),
-        label=row.label,
-        windows=_windows(row),
+        **_common(row),
         meter=_meter_key(row),
         scale=row.scale,
         included=_included(row).get(_meter_key(row), ZERO),
-        models=tuple(row.only_models),
         tiers=tuple(_tier(tier) for tier in row.tiers),
     )
 
 
 def _volume(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Component:
     return rating.Volume(
-        id=str(row.position),
-        label=row.label,
-        windows=_windows(row),
+        **_common(row),
         meter=_meter_key(row),
         scale=row.scale,
         included=_included(row).get(_meter_key(row), ZERO),
-        models=tuple(row.only_models),
         tiers=tuple(_tier(tier) for tier in row.tiers),
     )
 
 
 def _package(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Component:
     return rating.Package(
-        id=str(row.position),
-        label=row.label,
-        windows=_windows(row),
+        **_common(row),
         meter=_meter_key(row),
         scale=row.scale,
         included=_included(row).get(_meter_key(row), ZERO),
-        models=tuple(row.only_models),
         unit_price=_required(row.unit_price, "price"),
     )
 
 
 def _rate_card(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Component:
     return rating.RateCard(
-        id=str(row.position),
-        label=row.label,
-        windows=_windows(row),
+        **_common(row),
         meters=tuple(row.meters) or whole_meters,
         included=_included(row),
+        shared=_shared(row),
+        split_by=tuple(row.split_by),
         multiplier=row.multiplier,
     )
 
@@ -116,12 +107,9 @@ def _percentage(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Co
     if row.plan_version_id is not None and row.plan_version.currency != row.meter.unit:
         raise rating.MeterCurrencyDiffers(key, row.meter.unit, row.plan_version.currency)
     return rating.Percentage(
-        id=str(row.position),
-        label=row.label,
-        windows=_windows(row),
+        **_common(row),
         meter=key,
         included=_included(row).get(key, ZERO),
-        models=tuple(row.only_models),
         percent=_required(row.percent, "percentage"),
         currency=row.meter.unit,
     )
@@ -129,11 +117,11 @@ def _percentage(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Co
 
 def _cost_plus(row: PriceComponent, whole_meters: tuple[str, ...]) -> rating.Component:
     return rating.CostPlus(
-        id=str(row.position),
-        label=row.label,
-        windows=_windows(row),
+        **_common(row),
         meters=tuple(row.meters) or whole_meters,
         included=_included(row),
+        shared=_shared(row),
+        split_by=tuple(row.split_by),
         multiplier=row.multiplier,
         floor=row.floor,
         ceiling=row.ceiling,
@@ -165,6 +153,24 @@ _VALUES = {
 }
 
 
+def _common(row: PriceComponent) -> dict[str, Any]:
+    """What everything that prices usage has."""
+    return {
+        "id": str(row.position),
+        "label": row.label,
+        "windows": _windows(row),
+        "only_models": tuple(row.only_models),
+        "only_labels": tuple((name, tuple(values)) for name, values in sorted(row.only_labels.items())),
+        "only_projects": tuple(row.only_projects),
+    }
+
+
+def _require_whole_totals(row: PriceComponent) -> None:
+    """A highest value or a count of different users belongs to the whole period and cannot be cut."""
+    if row.meter is not None and not row.meter.is_additive and row.windows:
+        raise ValueError(f"totals of {row.meter.key} cannot be cut into weekly windows")
+
+
 def _windows(row: PriceComponent) -> rating.Windows | None:
     return rating.parse_windows(row.windows) if row.windows else None
 
@@ -183,6 +189,15 @@ def _meter_key(row: PriceComponent) -> str:
 
 def _included(row: PriceComponent) -> dict[str, Decimal]:
     return {key: Decimal(units) for key, units in row.included.items()}
+
+
+def _shared(row: PriceComponent) -> rating.SharedAllowance | None:
+    if row.shared_units is None:
+        return None
+    weights = {key: Decimal(weight) for key, weight in row.shared_weights.items()}
+    if not weights:
+        raise ValueError("its shared allowance names no meters")
+    return rating.SharedAllowance(row.shared_units, weights)
 
 
 def _tier(tier: Mapping[str, Any]) -> rating.Tier:

@@ -72,21 +72,25 @@ def _period_evidence(usage: RatedUsage) -> dict[str, Any]:
 
 
 def _in_order(readings: Iterable[rating.Reading]) -> list[rating.Reading]:
-    return sorted(readings, key=lambda reading: (reading.start, reading.meter, reading.model, reading.end))
+    return sorted(readings, key=lambda reading: reading.place)
 
 
 def _rows_applied(usage: RatedUsage, applied: set[str]) -> list[rating.PriceRow]:
     found: dict[str, rating.PriceRow] = {}
     for reading in usage.readings:
         for book in (usage.prices, usage.costs):
-            row = book.price(reading.meter, model=reading.model, instant=reading.start) if book is not None else None
+            if book is None:
+                continue
+            row = book.price(reading.meter, model=reading.model, instant=reading.start, labels=reading.known)
             if row is not None and row.id in applied:
                 found[row.id] = row
     return [found[row_id] for row_id in sorted(found)]
 
 
-def _reading(reading: rating.Reading) -> dict[str, str]:
+def _reading(reading: rating.Reading) -> dict[str, Any]:
+    labels = {"labels": dict(reading.known.pairs)} if reading.labels else {}
     return {
+        **labels,
         "meter": reading.meter,
         "model": reading.model,
         "start": instant(reading.start),
@@ -96,9 +100,10 @@ def _reading(reading: rating.Reading) -> dict[str, str]:
 
 
 def _price(row: rating.PriceRow) -> dict[str, Any]:
-    windows = {"windows": str(row.windows)} if row.windows else {}
+    holds_for = {"windows": str(row.windows)} if row.windows else {}
+    holds_for |= {"conditions": str(row.conditions)} if row.conditions else {}
     return {
-        **windows,
+        **holds_for,
         "id": row.id,
         "meter": row.meter,
         "model": row.model,

@@ -67,9 +67,17 @@ def _timed_words_of(
     component: rating.Component, version: PlanVersion, names: dict[str, str], labels: dict[str, str]
 ) -> ComponentWords:
     words = words_of(component, version, names, labels)
-    if component.windows is None:
-        return words
-    return replace(words, details=(*words.details, f"Only {component.windows}"))
+    return replace(words, details=(*words.details, *_filters(component)))
+
+
+def _filters(component: rating.Component) -> list[str]:
+    """What of its meters' usage the component prices."""
+    details = [f"For {', '.join(component.only_models)}"] if component.only_models else []
+    for name, values in component.only_labels:
+        details.append(f"Only {name.replace('_', ' ')} {' or '.join(values)}")
+    if component.only_projects:
+        details.append("Only some projects")
+    return [*details, f"Only {component.windows}"] if component.windows else details
 
 
 def words_of(
@@ -133,8 +141,6 @@ def _limits(component: rating.MeterComponent, version: PlanVersion) -> tuple[str
     details = []
     if component.included:
         details.append(f"{format_quantity(component.included)} included each {version.cadence}")
-    if component.models:
-        details.append(f"For {', '.join(component.models)}")
     return tuple(details)
 
 
@@ -174,7 +180,15 @@ def _card_details(component: rating.RateCard, version: PlanVersion, names: dict[
     details = [_sentence(meters)] if meters else []
     for meter, units in component.included.items():
         details.append(f"{format_quantity(units)} {_noun(meter, names)} included each {version.cadence}")
+    if component.shared is not None:
+        details.append(_pool(component.shared, version, names))
     return tuple(details)
+
+
+def _pool(shared: rating.SharedAllowance, version: PlanVersion, names: dict[str, str]) -> str:
+    """ "1,000,000 credits included each month: 1 for input tokens, 5 for output tokens"."""
+    weights = [f"{format_quantity(weight)} for {_noun(meter, names)}" for meter, weight in shared.weights.items()]
+    return f"{format_quantity(shared.units)} credits included each {version.cadence}: {_list(weights)}"
 
 
 def _sentence(words: Sequence[str]) -> str:

@@ -12,8 +12,8 @@ from metering.models import Meter
 @dataclass(frozen=True, slots=True)
 class PriceCell:
     meter: str
-    price: Price | None  # at any time
-    in_windows: tuple[Price, ...] = ()  # at certain hours of the week, instead
+    price: Price | None  # for everything, at any time
+    otherwise: tuple[Price, ...] = ()  # for batches, long contexts, at certain hours of the week, instead
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def price_lists(now: datetime) -> list[PriceList]:
 def price_list(currency: str, now: datetime) -> PriceList:
     in_force: dict[str, dict[tuple[int, str], Price]] = defaultdict(dict)
     for price in Price.objects.list_prices(currency).in_force(now):
-        in_force[price.model][price.meter_id, price.windows] = price
+        in_force[price.model][price.meter_id, price.holds_for] = price
     priced = {meter_id for prices in in_force.values() for meter_id, _ in prices}
     meters = tuple(Meter.objects.filter(pk__in=priced))
     models = sorted(in_force, key=lambda model: (not model, model))
@@ -51,5 +51,5 @@ def _row(model: str, prices: dict[tuple[int, str], Price], meters: Sequence[Mete
 
 
 def _cell(prices: dict[tuple[int, str], Price], meter: Meter) -> PriceCell:
-    in_windows = [price for (meter_id, windows), price in prices.items() if meter_id == meter.pk and windows]
-    return PriceCell(meter.name, prices.get((meter.pk, "")), tuple(in_windows))
+    otherwise = [price for (meter_id, holds_for), price in prices.items() if meter_id == meter.pk and holds_for]
+    return PriceCell(meter.name, prices.get((meter.pk, "")), tuple(otherwise))

@@ -28,9 +28,14 @@ COMPONENT_FIELDS = (
     "meter",
     "meters",
     "only_models",
+    "only_labels",
+    "only_projects",
+    "split_by",
     "unit_price",
     "scale",
     "included",
+    "shared_units",
+    "shared_weights",
     "tiers",
     "multiplier",
     "percent",
@@ -39,6 +44,10 @@ COMPONENT_FIELDS = (
     "counted",
     "windows",
 )
+
+
+# What a field that takes JSON means when it is left empty.
+EMPTY: dict[str, Any] = {"included": {}, "tiers": [], "only_labels": {}, "shared_weights": {}}
 
 
 class Versions(ReadOnlyInline):
@@ -96,7 +105,12 @@ class ComponentForm(forms.ModelForm):
         help_texts = {
             "meter": "Per unit, graduated, volume, packages and percentage: the one meter.",
             "meters": "Price book and provider cost: keys of meters, with commas. Empty: all but parts of others.",
-            "only_models": "With one meter: only these models. Empty: all.",
+            "only_models": "Only these models, with commas, by name or pattern: claude-*. Empty: all.",
+            "only_labels": 'Only usage with these labels: {"service_tier": ["batch"]}. Empty: all.',
+            "only_projects": "Only these projects, by id. Empty: all.",
+            "split_by": "Price book and provider cost: a line for each of these, such as project.",
+            "shared_units": "Price book and provider cost: an allowance that several meters draw from. Empty: none.",
+            "shared_weights": 'What a unit of each meter takes of it: {"input_tokens": "1", "output_tokens": "5"}.',
             "unit_price": "Per unit and packages: what that many units (the scale) cost.",
             "scale": "How many units a price buys; for packages, the size of one.",
             "included": 'Units per period that cost nothing: {"input_tokens": "1000000"}.',
@@ -112,6 +126,7 @@ class ComponentForm(forms.ModelForm):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
+        cleaned |= {name: empty for name, empty in EMPTY.items() if cleaned.get(name) is None}
         if not self.errors:
             row = PriceComponent(**{name: value for name, value in cleaned.items() if name not in ("id", "DELETE")})
             try:

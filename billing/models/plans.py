@@ -93,13 +93,24 @@ class PriceComponent(models.Model):
     meter = models.ForeignKey(Meter, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     # rate_card and cost_plus: keys of the meters it prices; empty means every meter that is not part of another.
     meters = ArrayField(models.CharField(max_length=63), default=list, blank=True)
-    # Where there is one meter: only these models; empty means all.
+    # Where usage is priced: only these models, by name or shell-style pattern (claude-*); empty means all.
     only_models = ArrayField(models.CharField(max_length=200), default=list, blank=True)
+    # Where usage is priced: only these values of these labels, {"service_tier": ["batch"]}; empty means all.
+    only_labels = models.JSONField(default=dict, blank=True, encoder=DjangoJSONEncoder)
+    # Where usage is priced: only these projects, by public id; empty means all.
+    only_projects = ArrayField(models.CharField(max_length=32), default=list, blank=True)
+    # rate_card and cost_plus: labels by which their lines are kept apart, such as project.
+    split_by = ArrayField(models.CharField(max_length=63), default=list, blank=True)
     # per_unit and package: the price of `scale` units, which for a package is its size.
     unit_price = models.DecimalField(max_digits=30, decimal_places=12, null=True, blank=True)
     scale = models.DecimalField(max_digits=18, decimal_places=6, default=Decimal(1_000_000))
     # Units per period and meter that cost nothing, decimals as text: {"input_tokens": "1000000"}.
     included = models.JSONField(default=dict, blank=True, encoder=DjangoJSONEncoder)
+    # rate_card and cost_plus: an allowance that several meters draw from, after those of their own: units per period,
+    # and what a unit of each meter takes of it, decimals as text: {"input_tokens": "1", "output_tokens": "5"}.
+    # Null: none.
+    shared_units = models.DecimalField(max_digits=30, decimal_places=6, null=True, blank=True)
+    shared_weights = models.JSONField(default=dict, blank=True, encoder=DjangoJSONEncoder)
     # graduated and volume, decimals as text: [{"up_to": "1000000", "unit_price": "0.15", "flat": "0"}, …,
     # {"up_to": null, …}].
     tiers = models.JSONField(default=list, blank=True, encoder=DjangoJSONEncoder)

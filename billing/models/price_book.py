@@ -1,7 +1,7 @@
-"""The price book: what a unit of a meter costs for a model, and since when. Rows are only ever added.
+"""The price book: what a unit of a meter costs for a model, since when, and since when we know. Rows are only added.
 
-A correction is a new row with the same `valid_from`: of two rows in force the later `valid_from` wins, then the
-later `known_from`. A row whose weekly window is open beats rows without windows.
+A correction is a new row that supersedes another; a row that takes one back supersedes it and is itself never in force.
+Which of several rows in force wins is told in `billing.rating.price_book`.
 """
 
 from datetime import datetime
@@ -12,6 +12,7 @@ from django.db import models
 from django.utils import timezone
 
 from accounts.public_ids import new_public_id
+from billing.rating import Conditions
 from metering.models import Meter
 
 
@@ -31,15 +32,23 @@ class PriceRows(models.QuerySet["Price"]):
     def provider_costs(self, currency: str) -> Self:
         return self.filter(kind=PriceKind.COST, currency=currency)
 
+    def known_at(self, instant: datetime) -> Self:
+        """The rows as the book stood at an instant: known by then, neither superseded nor taken back by then."""
+        return self.filter(known_from__lte=instant, is_withdrawn=False).exclude(superseded_by__known_from__lte=instant)
+
+    def standing(self) -> Self:
+        """The rows as the book stands: neither superseded nor taken back."""
+        return self.filter(is_withdrawn=False, superseded_by=None)
+
     def overlapping(self, start: datetime, end: datetime) -> Self:
         """Rows valid at some instant of [start, end)."""
         ends_later = models.Q(valid_until=None) | models.Q(valid_until__gt=start)
         return self.filter(ends_later, valid_from__lt=end)
 
     def in_force(self, now: datetime) -> Self:
-        """Rows valid at an instant, best last: read in this order, a later row replaces an earlier one."""
+        """Rows of today's book valid at an instant, best last: in this order, a later row replaces an earlier one."""
         ends_later = models.Q(valid_until=None) | models.Q(valid_until__gt=now)
-        return self.filter(ends_later, valid_from__lte=now).order_by("valid_from", "known_from", "pk")
+        return self.standing().filter(ends_later, valid_from__lte=now).order_by("valid_from", "known_from", "pk")
 
 
 class Price(models.Model):
@@ -58,6 +67,21 @@ class Price(models.Model):
     valid_until = models.DateTimeField(null=True, blank=True)
     # Holds only in these weekly windows: "Mon-Fri 01:00-04:00, 06:00-10:00 UTC". Empty: at any time.
     windows = models.CharField(max_length=300, blank=True)
+    # What it holds for besides its model; empty or null: for everything. See `billing.rating.conditions`.
+    # batch, priority, flex; standard: usage without a tier of its own.
+    service_tier = models.CharField(max_length=32, blank=True)
+    # Requests with more tokens in their prompt than this, and with at most that many: the whole request is priced so.
+    context_above = models.PositiveIntegerField(null=True, blank=True)
+    context_up_to = models.PositiveIntegerField(null=True, blank=True)
+    # How long what was written to a cache stays there: 5m, 1h.
+    cache_ttl = models.CharField(max_length=16, blank=True)
+    region = models.CharField(max_length=63, blank=True)
+    # The row that this one takes the place of, from `known_from` on. Null: of none.
+    supersedes = models.OneToOneField(
+        "self", null=True, blank=True, on_delete=models.PROTECT, related_name="superseded_by"
+    )
+    # True: takes the superseded row back, and is no price itself.
+    is_withdrawn = models.BooleanField(default=False)
     # When this installation learnt of it.
     known_from = models.DateTimeField(default=timezone.now, editable=False)
     # Where the figure comes from: "operator", "genai-prices 0.2.3".
@@ -74,7 +98,32 @@ class Price(models.Model):
                 condition=models.Q(valid_until=None) | models.Q(valid_until__gt=models.F("valid_from")),
                 name="price_ends_after_it_begins",
             ),
+            models.CheckConstraint(
+                condition=models.Q(context_up_to=None)
+                | models.Q(context_above=None, context_up_to__gt=0)
+                | models.Q(context_up_to__gt=models.F("context_above")),
+                name="price_context_not_empty",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(is_withdrawn=False) | models.Q(supersedes__isnull=False),
+                name="price_withdrawn_supersedes",
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.meter_id} {self.model} {self.amount} {self.currency}"
+
+    @property
+    def conditions(self) -> Conditions:
+        return Conditions(
+            service_tier=self.service_tier,
+            context_above=self.context_above,
+            context_up_to=self.context_up_to,
+            cache_ttl=self.cache_ttl,
+            region=self.region,
+        )
+
+    @property
+    def holds_for(self) -> str:
+        """Conditions and windows in words: "batch, daily 22:00-06:00 UTC"; empty: everything, at any time."""
+        return ", ".join(part for part in (str(self.conditions), self.windows) if part)

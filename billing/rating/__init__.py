@@ -9,12 +9,15 @@ Reads no clock, no settings and no database, and knows nothing of tax, credits o
 One module per price model; a new one subclasses `Component` and is exported here.
 """
 
+from billing.rating.allowances import SharedAllowance
 from billing.rating.bounds import Bound, Maximum, Minimum, UnknownComponent, require_known
 from billing.rating.component import Component, MeterComponent, ReadingStraddlesWindow, Terms
+from billing.rating.conditions import ANYTHING, Conditions, InvalidContext
 from billing.rating.cost_plus import CostPlus, FloorAboveCeiling
-from billing.rating.engine import DuplicateComponent, PriceBookCurrencyDiffers, boundaries, rate
+from billing.rating.engine import DuplicateComponent, PriceBookCurrencyDiffers, boundaries, labels_needed, rate
 from billing.rating.flat_fee import FlatFee
 from billing.rating.graduated import Graduated
+from billing.rating.labels import CACHE_TTL, CONTEXT_TIER, PROJECT, REGION, SERVICE_TIER, Labels, labels_of
 from billing.rating.lines import Line, Rating, Step
 from billing.rating.package import Package
 from billing.rating.per_unit import PerUnit
@@ -27,16 +30,25 @@ from billing.rating.volume import Volume
 from billing.rating.windows import InvalidWindows, Windows, parse_windows
 
 __all__ = [
+    "ANYTHING",
+    "CACHE_TTL",
+    "CONTEXT_TIER",
+    "PROJECT",
+    "REGION",
+    "SERVICE_TIER",
     "Bound",
     "Component",
+    "Conditions",
     "CostPlus",
     "DuplicateComponent",
     "DuplicatePriceRow",
     "FlatFee",
     "FloorAboveCeiling",
     "Graduated",
+    "InvalidContext",
     "InvalidTiers",
     "InvalidWindows",
+    "Labels",
     "Line",
     "Maximum",
     "MeterComponent",
@@ -55,6 +67,7 @@ __all__ = [
     "ReadingOutsidePeriod",
     "ReadingStraddlesPrice",
     "ReadingStraddlesWindow",
+    "SharedAllowance",
     "Step",
     "Terms",
     "Tier",
@@ -62,6 +75,8 @@ __all__ = [
     "Volume",
     "Windows",
     "boundaries",
+    "labels_needed",
+    "labels_of",
     "parse_windows",
     "rate",
     "require_known",

@@ -2,13 +2,17 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import ClassVar
 
-from billing.money import EXACT, ZERO, exact_sum, plain, require_not_negative, require_positive
+from billing.money import ZERO, exact_sum, plain, require_not_negative, require_positive
 from billing.periods import Period
+from billing.rating.conditions import tier_of
+from billing.rating.labels import PROJECT, SERVICE_TIER, Labels
 from billing.rating.lines import Line
 from billing.rating.price_book import PriceBook
 from billing.rating.readings import Reading
@@ -49,15 +53,32 @@ class Component(ABC):
     id: str
     label: str
     windows: Windows | None = None  # prices only usage in these weekly windows; None: at any time
+    only_models: tuple[str, ...] = ()  # names or shell-style patterns such as "claude-*"; empty: all models
+    only_labels: tuple[tuple[str, tuple[str, ...]], ...] = ()  # label -> the values it prices; empty: all usage
+    only_projects: tuple[str, ...] = ()  # public ids of projects; empty: all
 
     def is_open_for(self, reading: Reading) -> bool:
-        """Whether the reading lies in the component's windows. Raises ReadingStraddlesWindow."""
-        if self.windows is None:
-            return True
-        change = self.windows.next_change(reading.start)
+        """Whether the reading is of the models, labels and projects, and lies in the windows, that the component
+        prices. Raises ReadingStraddlesWindow."""
+        if self.only_models and not _is_one_of(reading.model, self.only_models):
+            return False
+        if self.only_projects and reading.labels.get(PROJECT) not in self.only_projects:
+            return False
+        if self.only_labels and not all(_value(reading.known, name) in among for name, among in self.only_labels):
+            return False
+        return self.windows is None or self._is_within(self.windows, reading)
+
+    def _is_within(self, windows: Windows, reading: Reading) -> bool:
+        if not reading.is_additive:
+            return False
+        change = windows.next_change(reading.start)
         if change is not None and change < reading.end:
             raise ReadingStraddlesWindow(reading, self.label, change)
-        return self.windows.contains(reading.start)
+        return windows.contains(reading.start)
+
+    def labels_needed(self) -> frozenset[str]:
+        """The labels that the component looks at."""
+        return frozenset((*(name for name, _ in self.only_labels), *((PROJECT,) if self.only_projects else ())))
 
     @abstractmethod
     def covers(self, reading: Reading) -> bool: ...
@@ -78,26 +99,37 @@ class MeterComponent(Component):
     meter: str
     scale: Decimal = Decimal(1)  # units that a unit price buys
     included: Decimal = ZERO  # units per period, over all its models
-    models: tuple[str, ...] = ()  # empty: all models
 
     def __post_init__(self) -> None:
         require_positive(self.scale, "scale")
         require_not_negative(self.included, "included allowance")
 
     def covers(self, reading: Reading) -> bool:
-        is_of_model = not self.models or reading.model in self.models
-        return reading.meter == self.meter and is_of_model and self.is_open_for(reading)
+        return reading.meter == self.meter and self.is_open_for(reading)
 
     def price(self, readings: Sequence[Reading], terms: Terms) -> Priced:
-        quantity = plain(exact_sum(reading.quantity for reading in readings))
-        return Priced((self.line_for(quantity, terms),)) if quantity else Priced(())
+        """One line; where totals cannot be added, one for each."""
+        added = plain(exact_sum(reading.quantity for reading in readings if reading.is_additive))
+        lines = [self.line_for(added, terms)] if added else []
+        apart = sorted((reading for reading in readings if not reading.is_additive), key=lambda reading: reading.place)
+        lines += [self._line_apart(reading, terms, is_only=len(apart) == 1) for reading in apart]
+        return Priced(tuple(lines))
+
+    def _line_apart(self, reading: Reading, terms: Terms, *, is_only: bool) -> Line:
+        line = self.line_for(plain(reading.quantity), terms)
+        if is_only:
+            return line
+        name = ", ".join(part for part in (reading.model, *reading.known.values()) if part)
+        return replace(line, key=f"{line.key}:{name}", model=reading.model, description=f"{self.label}, {name}")
 
     @abstractmethod
     def line_for(self, quantity: Decimal, terms: Terms) -> Line: ...
 
 
-def apply_allowance(quantity: Decimal, allowance: Decimal) -> tuple[Decimal, Decimal]:
-    """(included, billable): how much the allowance covers, never more than either and nothing of a correction below
-    zero, and what is left to price."""
-    included = plain(max(ZERO, min(quantity, allowance)))
-    return included, plain(EXACT.subtract(quantity, included))
+def _value(labels: Labels, name: str) -> str:
+    return tier_of(labels) if name == SERVICE_TIER else labels.get(name, "")
+
+
+@lru_cache(maxsize=65536)
+def _is_one_of(model: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(model, pattern) for pattern in patterns)

@@ -84,6 +84,12 @@ def boundaries(components: Sequence[Component], books: Iterable[PriceBook], peri
     return sorted(changes)
 
 
+def labels_needed(components: Sequence[Component], books: Iterable[PriceBook]) -> tuple[str, ...]:
+    """The labels that a price or a component looks at: what readings have to be kept apart by, and by nothing else."""
+    named = {name for component in components for name in component.labels_needed()}
+    return tuple(sorted(named.union(*(book.labels for book in books))))
+
+
 def _charges(components: Sequence[Component], priced: Sequence[Priced]) -> dict[str, Charge]:
     return {
         component.id: Charge(component.label, component.charged(part.lines))
@@ -107,4 +113,4 @@ def _distribute(
 
 
 def _ordered(readings: Iterable[Reading]) -> tuple[Reading, ...]:
-    return tuple(sorted(readings, key=lambda reading: (reading.start, reading.meter, reading.model, reading.end)))
+    return tuple(sorted(readings, key=lambda reading: reading.place))

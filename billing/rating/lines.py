@@ -1,10 +1,12 @@
 """What rating returns: lines with exact amounts and the arithmetic behind each in words, and what has no price."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from billing.money import apportion, exact_sum, plain
 from billing.periods import Period
+from billing.rating.labels import NO_LABELS
 from billing.rating.readings import Reading
 
 
@@ -41,6 +43,8 @@ class Line:
     period: Period  # when it was used, or what the fee is for; for a price book row the part of the period it held
     explanation: str  # one sentence that can be checked by hand
     steps: tuple[Step, ...] = ()
+    holds_for: str = ""  # the service tier, context length and weekly windows of its price; empty: any, at any time
+    labels: Mapping[str, str] = NO_LABELS  # what it is kept apart by, such as the project
 
 
 @dataclass(frozen=True, slots=True)

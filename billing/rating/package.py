@@ -5,7 +5,8 @@ from decimal import Decimal
 from typing import ClassVar
 
 from billing.money import EXACT, ONE, ZERO, cost_of, format_exact, format_quantity, plain, require_decimal
-from billing.rating.component import MeterComponent, Terms, apply_allowance
+from billing.rating.allowances import apply_allowance
+from billing.rating.component import MeterComponent, Terms
 from billing.rating.lines import Line, Step
 from billing.rating.wording import units_used
 

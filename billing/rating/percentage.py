@@ -11,7 +11,8 @@ from billing.money import (
     format_quantity,
     require_not_negative,
 )
-from billing.rating.component import MeterComponent, Terms, apply_allowance
+from billing.rating.allowances import apply_allowance
+from billing.rating.component import MeterComponent, Terms
 from billing.rating.lines import Line
 from billing.rating.wording import meter_noun
 

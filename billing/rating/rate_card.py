@@ -5,11 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from billing.money import EXACT, ZERO, cost_of, exact_sum, format_exact, format_quantity, plain, require_not_negative
+from billing.money import EXACT, cost_of, exact_sum, format_exact, format_quantity, plain, require_not_negative
 from billing.periods import Period
-from billing.rating.component import Component, Priced, Terms, apply_allowance
+from billing.rating.allowances import Drawing, SharedAllowance
+from billing.rating.component import Component, Priced, Terms
+from billing.rating.labels import Labels
 from billing.rating.lines import Line
 from billing.rating.price_book import PriceBook, PriceRow, PriceSpan
 from billing.rating.readings import Reading
@@ -28,30 +30,29 @@ class ReadingStraddlesPrice(ValueError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _RowUsage:
-    """All usage of one meter and model under one price row."""
+    """All usage of one meter and model under one price row, and of one project where projects are kept apart."""
 
     meter: str
     model: str
     row: PriceRow
     quantity: Decimal
     period: Period  # from the first to the last instant the row held, within the period billed
-
-    @property
-    def windows(self) -> str:
-        """Empty where the row holds at any time, so that it comes before those that hold at some."""
-        return str(self.row.windows or "")
+    labels: Labels  # those that lines are kept apart by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateCard(Component):
-    """A meter's allowance covers usage in the order in which its prices took effect in the period, then by model name;
-    so it does not depend on how finely the usage is cut."""
+    """Allowances cover usage in the order in which its prices took effect in the period, then by model name, then by
+    meter; so they do not depend on how finely the usage is cut. What cannot be added up is priced whole, at the price
+    in force when the period begins."""
 
     kind: ClassVar[str] = "rate_card"
 
     meters: tuple[str, ...] = ()  # empty: every meter
     included: Mapping[str, Decimal] = field(default_factory=dict)  # meter -> units per period, over all its models
+    shared: SharedAllowance | None = None  # one allowance for several meters, after those of their own
     multiplier: Decimal = Decimal(1)  # on every price of the book: 0.9 is ten percent off
+    split_by: tuple[str, ...] = ()  # labels by which lines are kept apart, such as the project
 
     def __post_init__(self) -> None:
         require_not_negative(self.multiplier, "multiplier")
@@ -61,6 +62,9 @@ class RateCard(Component):
     def covers(self, reading: Reading) -> bool:
         return (not self.meters or reading.meter in self.meters) and self.is_open_for(reading)
 
+    def labels_needed(self) -> frozenset[str]:
+        return Component.labels_needed(self) | frozenset(self.split_by)
+
     def book(self, terms: Terms) -> PriceBook:
         return terms.prices
 
@@ -69,17 +73,22 @@ class RateCard(Component):
         return plain(EXACT.multiply(row.amount, self.multiplier))
 
     def price(self, readings: Sequence[Reading], terms: Terms) -> Priced:
+        book = self.book(terms)
         unpriced: list[Reading] = []
-        by_row: dict[tuple[str, str, PriceRow], list[tuple[Reading, PriceSpan]]] = defaultdict(list)
+        rows: dict[str, PriceRow] = {}
+        used: dict[tuple[str, str, str, Labels], list[tuple[Reading, PriceSpan]]] = defaultdict(list)
         for reading in readings:
-            span = _span_of(reading, self.book(terms))
+            span = _span_of(reading, book)
             if span.row is None:
                 unpriced.append(reading)
             else:
-                by_row[reading.meter, reading.model, span.row].append((reading, span))
+                rows[span.row.id] = span.row
+                used[reading.meter, reading.model, span.row.id, reading.known.only(self.split_by)].append(
+                    (reading, span)
+                )
         usages = [
-            _RowUsage(meter, model, row, quantity, _row_period(priced, terms.period))
-            for (meter, model, row), priced in by_row.items()
+            _RowUsage(meter, model, rows[row_id], quantity, _row_period(priced, terms.period), labels)
+            for (meter, model, row_id, labels), priced in used.items()
             if (quantity := plain(exact_sum(reading.quantity for reading, _ in priced)))
         ]
         included = self._included(usages)
@@ -89,17 +98,24 @@ class RateCard(Component):
         return Priced(tuple(lines), tuple(unpriced))
 
     def _included(self, usages: Iterable[_RowUsage]) -> dict[_RowUsage, Decimal]:
-        left = dict(self.included)
-        included = {}
-        for usage in sorted(usages, key=lambda usage: (usage.period.start, usage.model, usage.windows, usage.row.id)):
-            allowance = left.get(usage.meter, ZERO)
-            included[usage], _ = apply_allowance(usage.quantity, allowance)
-            left[usage.meter] = EXACT.subtract(allowance, included[usage])
-        return included
+        drawing = Drawing(self.included, self.shared)
+        in_turn = sorted(usages, key=lambda usage: (usage.period.start, *self._place_on_bill(usage)))
+        return {usage: drawing.take(usage.meter, usage.quantity) for usage in in_turn}
 
-    def _place_on_bill(self, usage: _RowUsage) -> tuple[str, int, str, datetime, str, str]:
+    def _place_on_bill(self, usage: _RowUsage) -> tuple[Any, ...]:
+        """Prices that hold for everything come before those with conditions and windows."""
         meter_place = self.meters.index(usage.meter) if self.meters else 0
-        return usage.model, meter_place, usage.meter, usage.period.start, usage.windows, usage.row.id
+        row = usage.row
+        return (
+            usage.labels.pairs,
+            usage.model,
+            meter_place,
+            usage.meter,
+            usage.period.start,
+            row.conditions.rank,
+            str(row.windows or ""),
+            row.id,
+        )
 
     def _line(self, usage: _RowUsage, included: Decimal, currency: str) -> Line:
         billable = plain(EXACT.subtract(usage.quantity, included))
@@ -107,7 +123,7 @@ class RateCard(Component):
         amount = cost_of(billable, unit_price, usage.row.scale)
         noun = meter_noun(usage.meter)
         what = f"{usage.model}, {noun}" if usage.model else noun[:1].upper() + noun[1:]
-        windows = usage.row.windows
+        holds_for = usage.row.holds_for
         explanation = usage_sentence(
             usage.meter,
             quantity=usage.quantity,
@@ -119,12 +135,12 @@ class RateCard(Component):
             currency=currency,
         )
         return Line(
-            key=f"{self.id}:{usage.meter}:{usage.model}:{usage.row.id}",
+            key=":".join((self.id, usage.meter, usage.model, usage.row.id, *map("=".join, usage.labels.pairs))),
             component_id=self.id,
             kind=self.kind,
             meter=usage.meter,
             model=usage.model,
-            description=what + (f", {windows}" if windows else ""),
+            description=", ".join(part for part in (what, holds_for, *usage.labels.values()) if part),
             quantity=usage.quantity,
             included=included,
             billable=billable,
@@ -133,7 +149,9 @@ class RateCard(Component):
             amount=amount,
             price_row_ids=(usage.row.id,),
             period=usage.period,
-            explanation=explanation + self.note(usage.row, currency) + (f" ({windows})" if windows else ""),
+            explanation=explanation + self.note(usage.row, currency) + (f" ({holds_for})" if holds_for else ""),
+            holds_for=holds_for,
+            labels=usage.labels,
         )
 
     def note(self, row: PriceRow, currency: str) -> str:
@@ -144,9 +162,9 @@ class RateCard(Component):
 
 
 def _span_of(reading: Reading, prices: PriceBook) -> PriceSpan:
-    span = prices.span(reading.meter, model=reading.model, instant=reading.start)
+    span = prices.span(reading.meter, model=reading.model, instant=reading.start, labels=reading.known)
     for change in (span.end, span.cut):
-        if change is not None and change < reading.end:
+        if change is not None and change < reading.end and reading.is_additive:
             raise ReadingStraddlesPrice(reading, change)
     return span
 

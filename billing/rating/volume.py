@@ -8,7 +8,8 @@ from decimal import Decimal
 from typing import ClassVar
 
 from billing.money import EXACT, ZERO, cost_of, format_exact, format_quantity, format_unit_price, plain
-from billing.rating.component import MeterComponent, Terms, apply_allowance
+from billing.rating.allowances import apply_allowance
+from billing.rating.component import MeterComponent, Terms
 from billing.rating.lines import Line, Step
 from billing.rating.tiers import Tier, require_tiers
 from billing.rating.wording import units_used

@@ -62,7 +62,7 @@ def test_an_allowance_never_turns_usage_negative(quantities: list[Decimal], allo
 
 
 def test_only_the_named_models_are_priced() -> None:
-    only_sonnet = per_unit(meter="input_tokens", models=("sonnet",))
+    only_sonnet = per_unit(meter="input_tokens", only_models=("sonnet",))
     rating = bill([used(5), used(7, model="haiku")], [only_sonnet])
     assert rating.lines[0].quantity == 5
     assert rating.uncovered == (used(7, model="haiku"),)

@@ -171,7 +171,12 @@ def test_scale_that_does_not_divide_evenly_is_cut_far_below_a_cent() -> None:
 
 def test_first_component_that_covers_a_reading_prices_it() -> None:
     special = PerUnit(
-        id="special", label="Sonnet", meter="input_tokens", unit_price=Decimal(1), scale=MILLION, models=("sonnet",)
+        id="special",
+        label="Sonnet",
+        meter="input_tokens",
+        unit_price=Decimal(1),
+        scale=MILLION,
+        only_models=("sonnet",),
     )
     rating = bill([used(1_000_000)], [special, rate_card()], [price("3")])
     assert [(line.component_id, line.amount) for line in rating.lines] == [("special", 1)]
