@@ -6,14 +6,16 @@ Nothing already invoiced is touched.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import NamedTuple
 
 from django.conf import settings
 from django.db.models import Q
 
+from accounts.remembering import remember, remembered
 from billing.bills import Bill, BillLine, line_from_rating
 from billing.models import InvoiceLine, Subscription
 from billing.models.invoices import RATED_KINDS, LineKind
@@ -47,13 +49,25 @@ class _Charged:
 NOTHING = _Charged(ZERO, ZERO, ZERO, ZERO)
 
 
+class _ChargedLine(NamedTuple):
+    """The columns of an invoice's line that count here."""
+
+    kind: str
+    key: str
+    amount_exact: Decimal
+    quantity: Decimal | None
+    included: Decimal | None
+    billable: Decimal | None
+
+
 def adjustments_for(subscription: Subscription) -> Adjustments:
     """The differences that the subscription's next invoice has to carry."""
     lines: list[BillLine] = []
     rated_again: list[RatedUsage] = []
+    charged = _charged_lines(subscription)
     for invoice in still_adjustable(subscription):
         usage = rate_period(subscription, invoice.period, fees_due=False)
-        differences = _differences(invoice, usage)
+        differences = _differences(invoice, usage, charged)
         lines += differences
         if differences or usage.rating.unpriced:
             rated_again.append(usage)
@@ -71,7 +85,7 @@ def carried_in(subscription: Subscription) -> list[BillLine]:
     """The first line of the next bill: what the organisation's last invoice in this currency carried over."""
     posted = posted_invoices(subscription.organisation)
     last = next((invoice for invoice in reversed(posted) if invoice.currency == subscription.currency), None)
-    if last is None:
+    if last is None or last.total_exact:  # what is carried over leaves exactly nothing
         return []
     carried = InvoiceLine.objects.filter(invoice=last.pk, kind=LineKind.CARRY_OVER, key=CARRIED_OUT).first()
     if carried is None:
@@ -106,55 +120,72 @@ def carried_out(bill: Bill) -> BillLine:
     )
 
 
-def _differences(invoice: PostedInvoice, usage: RatedUsage) -> list[BillLine]:
+def look_up_charged_lines(subscriptions: Iterable[Subscription]) -> None:
+    """Remember for many subscriptions at once what was charged so far for periods that may have to be adjusted."""
+    for subscription, lines in _charged_lines_of(subscriptions).items():
+        remember(_charged_lines, subscription, answer=lines)
+
+
+def _differences(
+    invoice: PostedInvoice, usage: RatedUsage, lines_of_invoices: Mapping[int, Sequence[_ChargedLine]]
+) -> list[BillLine]:
     prefix = f"adjustment:{invoice.period.start:%Y%m%dT%H%MZ}:"
-    charged, known = _charged_so_far(invoice, prefix)
+    charged = _charged_so_far(invoice.pk, lines_of_invoices, prefix)
     now = {line.key: line for line in map(line_from_rating, usage.rating.lines)}
     lines = []
     for key in dict.fromkeys([*now, *charged]):
-        line = _difference(
-            now.get(key), charged.get(key, NOTHING), known=known.get(key), invoice=invoice, key=prefix + key
-        )
+        line = _difference(now.get(key), charged.get(key, NOTHING), invoice=invoice, key=prefix + key)
         if line is not None:
             lines.append(line)
     return lines
 
 
-def _charged_so_far(invoice: PostedInvoice, prefix: str) -> tuple[dict[str, _Charged], dict[str, InvoiceLine]]:
-    """Per line key of the period: the sums over its own invoice and later adjustments, and one such line."""
-    rows = InvoiceLine.objects.filter(
-        Q(invoice=invoice.pk, kind__in=RATED_KINDS)
-        | Q(
-            invoice__subscription=invoice.subscription_id,
-            invoice__period_start__gt=invoice.period.start,
-            kind=LineKind.ADJUSTMENT,
-            key__startswith=prefix,
-        )
-    ).order_by("invoice_id", "position")
-    by_key: dict[str, list[InvoiceLine]] = defaultdict(list)
-    for row in rows:
-        by_key[row.key.removeprefix(prefix)].append(row)
-    return {key: _sum(lines) for key, lines in by_key.items()}, {key: lines[0] for key, lines in by_key.items()}
+def _charged_so_far(
+    invoice: int, lines_of_invoices: Mapping[int, Sequence[_ChargedLine]], prefix: str
+) -> dict[str, _Charged]:
+    """Per line key of the period: the sums over its own invoice and the adjustments of later ones."""
+    by_key: dict[str, list[_ChargedLine]] = defaultdict(list)
+    for pk, lines in lines_of_invoices.items():
+        for line in lines:
+            if line.kind == LineKind.ADJUSTMENT and line.key.startswith(prefix):
+                by_key[line.key.removeprefix(prefix)].append(line)
+            elif pk == invoice and line.kind in RATED_KINDS:
+                by_key[line.key].append(line)
+    return {key: _sum(lines) for key, lines in by_key.items()}
 
 
-def _sum(rows: Iterable[InvoiceLine]) -> _Charged:
-    rows = list(rows)
+@remembered
+def _charged_lines(subscription: Subscription) -> dict[int, list[_ChargedLine]]:
+    return _charged_lines_of([subscription])[subscription]
+
+
+def _charged_lines_of(subscriptions: Iterable[Subscription]) -> dict[Subscription, dict[int, list[_ChargedLine]]]:
+    """By invoice, for those that are still adjustable."""
+    found: dict[Subscription, dict[int, list[_ChargedLine]]] = {
+        subscription: {invoice.pk: [] for invoice in still_adjustable(subscription)} for subscription in subscriptions
+    }
+    by_invoice = {pk: lines for invoices in found.values() for pk, lines in invoices.items()}
+    rows = InvoiceLine.objects.filter(invoice__in=by_invoice, kind__in=[*RATED_KINDS, LineKind.ADJUSTMENT])
+    for pk, *columns in rows.order_by("invoice_id", "position").values_list("invoice_id", *_ChargedLine._fields):
+        by_invoice[pk].append(_ChargedLine(*columns))
+    return found
+
+
+def _sum(lines: Sequence[_ChargedLine]) -> _Charged:
     return _Charged(
-        amount=exact_sum(row.amount_exact for row in rows),
-        quantity=exact_sum(row.quantity or ZERO for row in rows),
-        included=exact_sum(row.included or ZERO for row in rows),
-        billable=exact_sum(row.billable or ZERO for row in rows),
+        amount=exact_sum(line.amount_exact for line in lines),
+        quantity=exact_sum(line.quantity or ZERO for line in lines),
+        included=exact_sum(line.included or ZERO for line in lines),
+        billable=exact_sum(line.billable or ZERO for line in lines),
     )
 
 
-def _difference(
-    line: BillLine | None, charged: _Charged, *, known: InvoiceLine | None, invoice: PostedInvoice, key: str
-) -> BillLine | None:
+def _difference(line: BillLine | None, charged: _Charged, *, invoice: PostedInvoice, key: str) -> BillLine | None:
     """The line that brings what was charged to what is owed now; None where they agree."""
     current = NOTHING if line is None else _figures(line)
     if (current.amount, current.quantity) == (charged.amount, charged.quantity):
         return None
-    template = line if line is not None else _as_bill_line(known)
+    template = line if line is not None else _as_charged(invoice, key)
     amount = _minus(current.amount, charged.amount)
     quantity = _minus(current.quantity, charged.quantity)
     currency = invoice.currency
@@ -186,8 +217,12 @@ def _minus(left: Decimal, right: Decimal) -> Decimal:
     return plain(EXACT.subtract(left, right))
 
 
-def _as_bill_line(row: InvoiceLine | None) -> BillLine:
-    assert row is not None, "what was charged came from a line"
+def _as_charged(invoice: PostedInvoice, key: str) -> BillLine:
+    """The line that first charged what is no longer there: the invoice's own, or else an adjustment."""
+    own = key.split(":", 2)[2]
+    row = InvoiceLine.objects.filter(
+        Q(invoice=invoice.pk, key=own) | Q(invoice__subscription=invoice.subscription_id, key=key)
+    ).earliest("invoice_id")
     return BillLine(
         key=row.key,
         kind=row.kind,

@@ -4,17 +4,19 @@ Numbers have no gap, since the counter's row stays locked until the invoices com
 taken. Nothing is sent from here: rows for Stripe and for e-mail are left in the same transaction.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.http import HttpRequest
 
 from accounts.audit import Actor, record, record_all
 from accounts.models import AuditEntry, Organisation
+from billing import rating
 from billing.bills import Bill, BillLine
 from billing.evidence import decimal, evidence_of
 from billing.models import (
@@ -22,7 +24,6 @@ from billing.models import (
     Invoice,
     InvoiceCounter,
     InvoiceEmail,
-    InvoiceLine,
     StripeInvoice,
     Subscription,
 )
@@ -32,6 +33,11 @@ from billing.schedules import goes_on_after
 from billing.subscribing import ensure_billing_details
 from metering.models import Seal
 from metering.sealing import newest_seals
+
+COPY_LINES = """
+COPY billing_invoiceline (invoice_id, position, kind, key, description, meter, model, quantity, included, billable,
+    unit_price, scale, amount_exact, amount_minor, explanation, steps, price_ids, period_start, period_end)
+FROM STDIN"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +63,7 @@ def finalise(
     with transaction.atomic():
         _number(invoices, now)
         Invoice.objects.bulk_create(invoices)
-        lines = [
-            _line_row(invoice, position, line)
-            for invoice, closing in zip(invoices, closings, strict=True)
-            for position, line in enumerate(closing.bill.lines, start=1)
-        ]
-        InvoiceLine.objects.bulk_create(lines)
+        _copy_lines(invoices, closings)
         owed = [invoice for invoice in invoices if invoice.state == InvoiceState.FINALISED]
         StripeInvoice.objects.bulk_create(
             StripeInvoice(invoice=invoice, environment=settings.STRIPE_ENVIRONMENT) for invoice in owed
@@ -128,38 +129,46 @@ def _number(invoices: Sequence[Invoice], now: datetime) -> None:
     counter.save(update_fields=["last_number"])
 
 
-def _line_row(invoice: Invoice, position: int, line: BillLine) -> InvoiceLine:
-    return InvoiceLine(
-        invoice=invoice,
-        position=position,
-        kind=line.kind,
-        key=line.key,
-        description=line.description[:400],
-        meter=line.meter,
-        model=line.model[:200],
-        quantity=line.quantity,
-        included=line.included,
-        billable=line.billable,
-        unit_price=line.unit_price,
-        scale=line.scale,
-        amount_exact=line.amount_exact,
-        amount_minor=line.amount_minor,
-        explanation=line.explanation,
-        steps=[
-            {
-                "units": decimal(step.units),
-                "unit_price": decimal(step.unit_price),
-                "scale": decimal(step.scale),
-                "flat": decimal(step.flat),
-                "amount": decimal(step.amount),
-                "explanation": step.explanation,
-            }
-            for step in line.steps
-        ],
-        price_ids=list(line.price_ids),
-        period_start=line.period.start,
-        period_end=line.period.end,
+def _copy_lines(invoices: Sequence[Invoice], closings: Sequence[Closing]) -> None:
+    """Lines are most of what is written: by COPY in a fifth of the time that INSERT takes through models."""
+    with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(COPY_LINES) as copy:
+        for invoice, closing in zip(invoices, closings, strict=True):
+            for position, line in enumerate(closing.bill.lines, start=1):
+                copy.write_row((invoice.pk, position, *_columns(line)))
+
+
+def _columns(line: BillLine) -> tuple[Any, ...]:
+    """In the order of COPY_LINES."""
+    return (
+        line.kind,
+        line.key,
+        line.description[:400],
+        line.meter,
+        line.model[:200],
+        line.quantity,
+        line.included,
+        line.billable,
+        line.unit_price,
+        line.scale,
+        line.amount_exact,
+        line.amount_minor,
+        line.explanation,
+        json.dumps([_step(step) for step in line.steps]),
+        list(line.price_ids),
+        line.period.start,
+        line.period.end,
     )
+
+
+def _step(step: rating.Step) -> dict[str, str]:
+    return {
+        "units": decimal(step.units),
+        "unit_price": decimal(step.unit_price),
+        "scale": decimal(step.scale),
+        "flat": decimal(step.flat),
+        "amount": decimal(step.amount),
+        "explanation": step.explanation,
+    }
 
 
 def _end(closings: Sequence[Closing]) -> None:

@@ -18,7 +18,7 @@ from accounts.audit import Actor
 from accounts.errors import DomainError
 from accounts.remembering import remembering
 from billing import schedules
-from billing.adjustments import adjustments_for, carried_in, carried_out, still_adjustable
+from billing.adjustments import adjustments_for, carried_in, carried_out, look_up_charged_lines, still_adjustable
 from billing.bills import Bill, build_bill, with_line
 from billing.finalising import Closing, finalise
 from billing.models import Invoice, Subscription
@@ -174,10 +174,17 @@ def _close_one_each(subscriptions: Sequence[Subscription], now: datetime, closed
     with remembering(anew=True), transaction.atomic():
         locked = _lock(list(first.values()))
         schedules.look_up_invoices([subscription.organisation for subscription in locked])
+        look_up_charged_lines(locked)
+        reports.look_up_pending([subscription.organisation for subscription in locked])
         closings = [closing for subscription in locked if (closing := _closing(subscription, now, closed))]
         invoices = finalise(closings, now)
     closed.invoices += invoices
-    return [*later, *(closing.subscription for closing in closings)]
+    return [*later, *(closing.subscription for closing in closings if _is_behind(closing, now))]
+
+
+def _is_behind(closing: Closing, now: datetime) -> bool:
+    """Whether another period has ended by now."""
+    return schedules.period_after(closing.subscription, closing.bill.period).end + grace() <= now
 
 
 def _closing(subscription: Subscription, now: datetime, closed: Closed) -> Closing | None:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from django.db.models import Prefetch
 
@@ -29,6 +30,7 @@ class PostedInvoice:
     currency: str
     period: Period
     finalised_at: datetime
+    total_exact: Decimal
 
 
 def period_containing(subscription: Subscription, instant: datetime) -> Period:
@@ -90,12 +92,13 @@ def _posted_invoices(organisations: Iterable[Organisation]) -> dict[Organisation
             "period_start",
             "period_end",
             "finalised_at",
+            "total_exact",
         )
     )
     found: dict[int, list[PostedInvoice]] = defaultdict(list)
-    for organisation_id, pk, number, subscription_id, currency, start, end, finalised_at in rows:
-        period = Period(start, end)
-        found[organisation_id].append(PostedInvoice(pk, number, subscription_id, currency, period, finalised_at))
+    for organisation_id, pk, number, subscription_id, currency, start, end, finalised_at, total in rows:
+        invoice = PostedInvoice(pk, number, subscription_id, currency, Period(start, end), finalised_at, total)
+        found[organisation_id].append(invoice)
     return {organisation: tuple(found[organisation.pk]) for organisation in organisations}
 
 

@@ -24,6 +24,12 @@ def is_midnight(at: datetime, zone: ZoneInfo) -> bool:
     return at.astimezone(UTC) == midnight(at.astimezone(zone).date(), zone)
 
 
+def day_ceiling(at: datetime, zone: ZoneInfo) -> datetime:
+    """The instant itself where it is a midnight, otherwise the next midnight."""
+    day = at.astimezone(zone).date()
+    return at.astimezone(UTC) if is_midnight(at, zone) else midnight(day + timedelta(days=1), zone)
+
+
 def bucket_of(at: datetime, granularity: Granularity, zone: ZoneInfo) -> datetime:
     """The start of the bucket that an instant lies in. Not for "total", whose bucket is the range."""
     if granularity == "interval":

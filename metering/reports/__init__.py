@@ -11,7 +11,7 @@ from metering.reports.choosing import (
     token_meters,
     whole_meters,
 )
-from metering.reports.freshness import LiveRate, last_received_at, live_rate, pending_events
+from metering.reports.freshness import LiveRate, last_received_at, live_rate, look_up_pending, pending_events
 from metering.reports.quantities import Quantity, quantities
 from metering.reports.usage import UsageFilter, UsageReport, UsageRow, usage
 
@@ -26,6 +26,7 @@ __all__ = [
     "UsageRow",
     "last_received_at",
     "live_rate",
+    "look_up_pending",
     "partial_meters",
     "pending_events",
     "quantities",

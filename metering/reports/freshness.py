@@ -1,5 +1,7 @@
 """How recent the figures are: what is not in the totals yet, when the last events came in, how fast tokens flow now."""
 
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -8,6 +10,7 @@ from typing import Any
 from django.db import connection
 
 from accounts.models import Organisation
+from accounts.remembering import remember, remembered
 from metering.aggregation.members import DECIMAL_STRING
 from metering.models import IngestBatch, Meter
 from metering.models.meters import ADDITIVE
@@ -52,14 +55,35 @@ class LiveRate:
 
 def pending_events(organisation: Organisation, *, start: datetime, end: datetime) -> int:
     """How many accepted events of [start, end), and corrections of such, are not in the totals yet."""
-    pending = IngestBatch.objects.pending().filter(organisation=organisation, first_time__lt=end, last_time__gte=start)
-    batches = list(pending.values_list("pk", "receipt_month"))
+    batches = [
+        (batch.pk, batch.receipt_month)
+        for batch in _pending_batches(organisation)
+        if batch.first_time < end and batch.last_time >= start
+    ]
     if not batches:
         return 0
     with connection.cursor() as cursor:
         places = _places(batches)
         cursor.execute(EVENTS_BETWEEN, [organisation.pk, *places, start, end, organisation.pk, places[0], start, end])
         return int(cursor.fetchone()[0])
+
+
+def look_up_pending(organisations: Iterable[Organisation]) -> None:
+    """Remember for many organisations at once what is not in the totals yet."""
+    for organisation, batches in _pending_batches_of(organisations).items():
+        remember(_pending_batches, organisation, answer=batches)
+
+
+@remembered
+def _pending_batches(organisation: Organisation) -> list[IngestBatch]:
+    return _pending_batches_of([organisation])[organisation]
+
+
+def _pending_batches_of(organisations: Iterable[Organisation]) -> dict[Organisation, list[IngestBatch]]:
+    by_organisation: dict[int, list[IngestBatch]] = defaultdict(list)
+    for batch in IngestBatch.objects.pending().filter(organisation__in=organisations):
+        by_organisation[batch.organisation_id].append(batch)
+    return {organisation: by_organisation[organisation.pk] for organisation in organisations}
 
 
 def last_received_at(organisation: Organisation) -> datetime | None:

@@ -60,7 +60,7 @@ def _measure(options: argparse.Namespace, data: Path) -> dict[str, Any]:
             counts = zip(readers, options.usage_events, strict=True)
             note("usage", report.reading_table, [reading.read_usage(installation, *one) for one in counts])
         if "closing" in options.parts:
-            note("closing", report.closing_table, closing.close_month(installation, options.invoices))
+            note("closing", report.closing_table, closing.close_months(installation.postgres, options.invoices))
     return measured
 
 
@@ -73,7 +73,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--organisations", type=int, default=4, help="whose events a sender mixes")
     parser.add_argument("--stream-mib", type=int, default=100, help="size of the NDJSON body")
     parser.add_argument("--usage-events", type=int, nargs="+", default=[1_000_000], help="10000000 100000000 take long")
-    parser.add_argument("--invoices", type=int, default=200)
+    parser.add_argument("--invoices", type=int, default=1000)
     parser.add_argument("--port", type=int, default=8239)
     parser.add_argument("--folder", type=Path, help="where the data go meanwhile; the disk is what is measured")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure as JSON")

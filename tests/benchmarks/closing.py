@@ -1,35 +1,47 @@
-"""A month's end: how many organisations' bills one process rates and finalises per second."""
+"""A month's end: how many organisations' bills one process rates, and how many invoices it finalises, per second.
+
+Each organisation has 200 series (5 keys, 10 models, 4 meters) and a plan with a fee and a rate card. Two months are
+closed: the first has no invoice before it, the second rates the first again for late usage, as every later one does.
+"""
 
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 
+from django.db import connection
 from django.utils import timezone
 
-from billing import catalogue
+from accounts.remembering import remembering
+from billing import catalogue, rating
 from billing.invoicing import close_ended
-from billing.models import PlanVersion
+from billing.models import InvoiceLine, PlanVersion, Subscription
+from billing.periods import Period
 from billing.price_book import add_price
+from billing.rated_usage import RatedUsage, rate_period
 from billing.subscribing import subscribe
 from metering import aggregation
-from metering.models import Meter
-from tests.benchmarks.bodies import MODELS
+from metering.models import Meter, Series
 from tests.benchmarks.history import write_events
-from tests.benchmarks.installation import Installation
 from tests.benchmarks.processes import cpu_seconds
 from tests.benchmarks.world import make_world
 
-PRICED = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens")
+PRICED = ("input_tokens", "cache_read_tokens", "output_tokens")
+MODELS = tuple(f"model-{number}" for number in range(10))
+KEYS = 5
 EVENTS_EACH = 1000
 
 
 @dataclass(frozen=True)
 class ClosedMonth:
-    """CPU in milliseconds per invoice: this process that rates and finalises, and PostgreSQL."""
+    """CPU in milliseconds per invoice: `rate()` alone; the process that finalises; PostgreSQL."""
 
+    month: str
     invoices: int
+    series: int
     lines: int
+    rating_ms: float
     invoices_per_second: float
     python_ms: float
     postgres_ms: float
@@ -40,28 +52,71 @@ class ClosedMonth:
         return 1000 / (self.python_ms + self.postgres_ms)
 
 
-def close_month(installation: Installation, organisations: int) -> ClosedMonth:
-    """Each has a thousand calls of six models in the month that ended, on a plan with a fee and a rate card."""
+def close_months(postgres: int, organisations: int) -> list[ClosedMonth]:
+    """`postgres` is the server's process id."""
     now = timezone.now()
     end = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    start = (end - timedelta(days=1)).replace(day=1)
-    version = _plan(start)
-    for organisation in make_world(organisations, prefix="Billed").organisations:
-        subscribe(organisation, version, now=start, anchor=start, actor="benchmark")
-        write_events(organisation, EVENTS_EACH, first=start, last=end, received_at=now)
+    middle = (end - timedelta(days=1)).replace(day=1)
+    start = (middle - timedelta(days=1)).replace(day=1)
+    billed = _used_and_subscribed(organisations, _plan(start), [start, middle, end], now)
+    return [
+        _close("first", postgres, billed, Period(start, middle), now=middle + timedelta(days=1)),
+        _close("next", postgres, billed, Period(middle, end), now=max(now, end + timedelta(days=1))),
+    ]
+
+
+def _close(month: str, postgres: int, billed: list[Subscription], period: Period, *, now: datetime) -> ClosedMonth:
+    rating_ms = _rate_all(billed, period)
+    started, cpu, server = time.perf_counter(), time.process_time(), cpu_seconds(postgres)
+    invoices = close_ended(now).invoices
+    seconds = time.perf_counter() - started
+    assert len(invoices) == len(billed)
+    return ClosedMonth(
+        month=month,
+        invoices=len(invoices),
+        series=Series.objects.filter(organisation=billed[0].organisation_id).count(),
+        lines=InvoiceLine.objects.filter(invoice__in=invoices[:1]).count(),
+        rating_ms=rating_ms,
+        invoices_per_second=len(invoices) / seconds,
+        python_ms=(time.process_time() - cpu) / len(invoices) * 1e3,
+        postgres_ms=(cpu_seconds(postgres) - server) / len(invoices) * 1e3,
+    )
+
+
+def _used_and_subscribed(count: int, version: PlanVersion, edges: list[datetime], now: datetime) -> list[Subscription]:
+    subscriptions = []
+    for organisation in make_world(count, prefix="Billed", keys_each=KEYS).organisations:
+        subscriptions.append(subscribe(organisation, version, now=edges[0], anchor=edges[0], actor="benchmark"))
+        for first, last in pairwise(edges):
+            write_events(organisation, EVENTS_EACH, first=first, last=last, received_at=now, models=MODELS)
     while aggregation.fold_pending(now=now).batches:
         pass
-    started, cpu, postgres = time.perf_counter(), time.process_time(), cpu_seconds(installation.postgres)
-    invoices = close_ended(max(now, end + timedelta(days=1))).invoices
-    seconds = time.perf_counter() - started
-    assert len(invoices) == organisations
-    return ClosedMonth(
-        invoices=organisations,
-        lines=sum(invoice.lines.count() for invoice in invoices),
-        invoices_per_second=organisations / seconds,
-        python_ms=(time.process_time() - cpu) / organisations * 1e3,
-        postgres_ms=(cpu_seconds(installation.postgres) - postgres) / organisations * 1e3,
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    return subscriptions
+
+
+def _rate_all(subscriptions: list[Subscription], period: Period) -> float:
+    """Milliseconds of CPU per bill of the pure function, on readings that were read before."""
+    with remembering():
+        rated = [rate_period(subscription, period) for subscription in subscriptions]
+        components = catalogue.components_of(rated[0].version)
+    started = time.process_time()
+    for usage in rated:
+        _rate(usage, components)
+    return (time.process_time() - started) / len(rated) * 1e3
+
+
+def _rate(usage: RatedUsage, components: list[rating.Component]) -> None:
+    again = rating.rate(
+        usage.readings,
+        components=components,
+        prices=usage.prices,
+        period=usage.period,
+        fee_period=None,
+        currency=usage.prices.currency,
     )
+    assert again.lines == usage.rating.lines
 
 
 def _plan(valid_from: datetime) -> PlanVersion:

@@ -1,5 +1,6 @@
 """Past usage, written by one statement in batches as a stream would have left them; folding it is the real thing."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from django.db import connection
@@ -21,18 +22,24 @@ SELECT %(organisation)s, batch.id, %(first)s + (%(last)s - %(first)s) * ((n - 1)
     %(project)s, (%(keys)s::bigint[])[1 + n %% %(key_count)s], %(month)s, gen_random_uuid(), false,
     'benchmark/history', n::text, 'ai.usage', 'history',
     jsonb_build_object('model', (%(models)s::text[])[1 + (n / 7) %% %(model_count)s],
-        'input_tokens', 20 + n %% 9000, 'output_tokens', n %% 2000)
+        'input_tokens', 20 + n %% 9000, 'cache_read_tokens', n %% 4096, 'output_tokens', n %% 2000)
 FROM batch, generate_series(1, %(count)s) AS n"""
 
 
 def write_events(
-    organisation: Organisation, count: int, *, first: datetime, last: datetime, received_at: datetime
+    organisation: Organisation,
+    count: int,
+    *,
+    first: datetime,
+    last: datetime,
+    received_at: datetime,
+    models: Sequence[str] = MODELS,
 ) -> None:
     """One batch of `count` events that are spread evenly over [first, last) and over keys and models; not folded."""
     keys = list(ApiKey.objects.for_organisation(organisation).values_list("pk", flat=True))
     month = month_of(received_at)
     values = {"organisation": organisation.pk, "month": month, "count": count, "first": first, "last": last}
     values |= {"project": factories.default_project(organisation).pk, "keys": keys, "key_count": len(keys)}
-    values |= {"models": list(MODELS), "model_count": len(MODELS)}
+    values |= {"models": list(models), "model_count": len(models)}
     with connection.cursor() as cursor:
         cursor.execute(FILL.format(partition=partition_name(month)), values)

@@ -16,9 +16,9 @@ class World:
     token: str
 
 
-def make_world(organisations: int, prefix: str = "Sending") -> World:
+def make_world(organisations: int, prefix: str = "Sending", keys_each: int = KEYS_EACH) -> World:
     """New organisations of one owner, with a few keys each."""
     owner = factories.user(f"{prefix.lower()}@benchmark.example")
     made = [factories.organisation(f"{prefix} {number}", owner) for number in range(organisations)]
-    keys = [factories.api_key(one, f"Key {number}").api_key for one in made for number in range(KEYS_EACH)]
+    keys = [factories.api_key(one, f"Key {number}").api_key for one in made for number in range(keys_each)]
     return World(made, [key.public_id for key in keys], factories.service_token(prefix).secret)
