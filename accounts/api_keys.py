@@ -1,8 +1,9 @@
-"""API keys: making, renaming, rotating, revoking, and finding out whose usage an event reports.
+"""API keys: making, rotating, revoking, and finding out whose usage an event reports.
 
 A secret leaves this module once, in the Credential returned by the verb that made it; only its digest is kept.
 Resolving says to whom usage belongs, whether the key is live or not: usage happened. Whether a key may be used now is
-asked of the row each time (`find_presented_key`), never of a cache.
+asked of the row each time (`find_presented_key`), never of a cache. Changing a key is the matter of `key_changes`,
+revoking many of `key_revocation`.
 """
 
 import re
@@ -162,7 +163,7 @@ def create_api_key(
     api_key = ApiKey.objects.create(
         organisation=organisation,
         project=project,
-        name=_valid_name(name),
+        name=valid_key_name(name),
         created_by=audit.person(actor),
         expires_at=expires_at,
         allowed_models=key_restrictions.valid_models(allowed_models),
@@ -171,19 +172,8 @@ def create_api_key(
     )
     credential = _add_secret(api_key)
     details = {"project": project.public_id, "prefix": credential.prefix, "last_four": credential.last_four}
-    _record(api_key, "api_key.created", actor, request, details)
+    record_about_key(api_key, "api_key.created", actor, request, details)
     return api_key, credential
-
-
-@transaction.atomic
-def rename_api_key(api_key: ApiKey, name: str, *, actor: Actor, request: HttpRequest | None = None) -> ApiKey:
-    """Give a key another name; the same name does nothing."""
-    name, before = _valid_name(name), api_key.name
-    if name != before:
-        api_key.name = name
-        api_key.save(update_fields=["name"])
-        _record(api_key, "api_key.renamed", actor, request, {"name": [before, name]})
-    return api_key
 
 
 @transaction.atomic
@@ -210,7 +200,7 @@ def rotate_api_key(
     still_open.update(expires_at=end)
     credential = _add_secret(locked)
     details = {"last_four": credential.last_four, "overlap_seconds": int(overlap.total_seconds())}
-    _record(locked, "api_key.rotated", actor, request, details)
+    record_about_key(locked, "api_key.rotated", actor, request, details)
     return credential
 
 
@@ -223,7 +213,7 @@ def revoke_api_key(
     changed = ApiKey.objects.filter(pk=api_key.pk, revoked_at=None).update(revoked_at=now)
     if changed:
         api_key.revoked_at = now
-        _record(api_key, "api_key.revoked", actor, request, {})
+        record_about_key(api_key, "api_key.revoked", actor, request, {})
     return bool(changed)
 
 
@@ -332,16 +322,18 @@ def _usable_project(organisation: Organisation, project: Project) -> Project:
     return found
 
 
-def _valid_name(name: str) -> str:
+def valid_key_name(name: str) -> str:
+    """The name without stray blanks; InvalidKeyName if there is none or too much of it."""
     name = " ".join(name.split())
     if not name or len(name) > 120:
         raise InvalidKeyName
     return name
 
 
-def _record(
+def record_about_key(
     api_key: ApiKey, action: str, actor: Actor, request: HttpRequest | None, details: Mapping[str, object]
 ) -> None:
+    """An entry about a key; every verb that changes one leaves one."""
     audit.record(
         action,
         organisation=api_key.organisation,

@@ -1,13 +1,16 @@
 """The forms of the portal's pages. They read what a person typed; what is allowed is decided by the verbs."""
 
 import zoneinfo
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 from django import forms
 from django.utils.crypto import get_random_string
 
-from accounts.models import Organisation, Project, Role, Scope, User
+from accounts import key_restrictions
+from accounts.errors import DomainError
+from accounts.models import ApiKey, Organisation, Project, Role, Scope, User
 from accounts.models.organisations import INVITATION_LIFE
 from accounts.models.tokens import ACCESS_SCOPES
 
@@ -19,6 +22,8 @@ ROLE_TEXTS = {
     Role.VIEWER: "Viewer: reads everything, changes nothing",
 }
 EXPIRIES = [("", "Never"), ("7", "In 7 days"), ("30", "In 30 days"), ("90", "In 90 days"), ("365", "In a year")]
+# The choice that leaves an expiry alone.
+KEEP = "keep"
 OVERLAPS = [("0", "At once"), ("1", "In an hour"), ("24", "In a day"), ("168", "In a week"), ("720", "In 30 days")]
 
 
@@ -83,7 +88,72 @@ class RoleForm(forms.Form):
     role = forms.ChoiceField(choices=Role.choices)
 
 
-class ApiKeyForm(OnceForm):
+def words_of(text: str) -> list[str]:
+    """What was typed between line ends, commas and blanks."""
+    return text.replace(",", " ").split()
+
+
+class RestrictionFields(forms.Form):
+    """What a key may do and what is noted with it, typed as text; the cleaned values are lists and a mapping."""
+
+    allowed_models = forms.CharField(
+        label="Models",
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 2, "spellcheck": "false", "autocapitalize": "off"}),
+        help_text="Calls with other models are refused. One per line, such as gpt-5-mini, or claude-* for all that "
+        "begin so. Empty: every model.",
+    )
+    allowed_networks = forms.CharField(
+        label="Networks",
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 2, "spellcheck": "false", "autocapitalize": "off"}),
+        help_text="Calls from elsewhere are refused. One per line, such as 203.0.113.0/24, 2001:db8::/32 or one "
+        "address. Empty: from anywhere.",
+    )
+    metadata = forms.CharField(
+        label="Metadata",
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 2, "spellcheck": "false", "autocapitalize": "off"}),
+        help_text="Your own notes, one per line, such as team = search. They are part of the API's answers.",
+    )
+
+    def clean_allowed_models(self) -> list[str]:
+        return _checked(key_restrictions.valid_models, words_of(self.cleaned_data["allowed_models"]))
+
+    def clean_allowed_networks(self) -> list[str]:
+        return _checked(key_restrictions.valid_networks, words_of(self.cleaned_data["allowed_networks"]))
+
+    def clean_metadata(self) -> dict[str, str]:
+        notes: dict[str, str] = {}
+        for line in filter(str.strip, self.cleaned_data["metadata"].splitlines()):
+            name, sign, text = (part.strip() for part in line.partition("="))
+            if not sign:
+                raise forms.ValidationError(f"Write “{line.strip()[:60]}” as a name, = and a text: team = search.")
+            if name in notes:
+                raise forms.ValidationError(f"“{name}” is named twice.")
+            notes[name] = text
+        return _checked(key_restrictions.valid_metadata, notes)
+
+    @staticmethod
+    def texts_of(api_key: ApiKey) -> dict[str, str]:
+        """A key's restrictions as they would be typed."""
+        return {
+            "allowed_models": "\n".join(api_key.allowed_models),
+            "allowed_networks": "\n".join(api_key.allowed_networks),
+            "metadata": "\n".join(f"{name} = {' '.join(text.split())}" for name, text in api_key.metadata.items()),
+        }
+
+
+def _checked[T, V](rule: Callable[[T], V], value: T) -> V:
+    try:
+        return rule(value)
+    except DomainError as error:
+        raise forms.ValidationError(error.sentence) from error
+
+
+class ApiKeyForm(RestrictionFields, OnceForm):
+    field_order = ("name", "project", "expires")
+
     name = forms.CharField(
         max_length=120,
         help_text="What will use it, for instance “Support assistant, production”.",
@@ -100,8 +170,20 @@ class ApiKeyForm(OnceForm):
         self.fields["project"].queryset = projects  # type: ignore[attr-defined]
 
 
-class KeyNameForm(forms.Form):
+class KeyChangeForm(RestrictionFields):
     name = forms.CharField(max_length=120, widget=forms.TextInput(attrs={"autocomplete": "off"}))
+    expires = forms.ChoiceField(label="Expires", choices=[(KEEP, "As it is"), *EXPIRIES], required=False, initial=KEEP)
+
+    field_order = ("name", "expires")
+
+
+class KeyRevocationForm(forms.Form):
+    reason = forms.CharField(
+        max_length=200,
+        required=False,
+        help_text="Kept in the audit log.",
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
 
 
 class RotationForm(OnceForm):

@@ -126,6 +126,6 @@ def _record(token: ServiceToken | AccessToken, action: str, actor: Actor, reques
         actor=actor,
         subject_id=token.public_id,
         subject_label=token.name,
-        details={"scopes": [str(scope) for scope in token.scopes]},
+        details={"scopes": ", ".join(str(scope) for scope in token.scopes)},
         request=request,
     )

@@ -1,6 +1,6 @@
 from django.urls import URLPattern, path
 
-from accounts.views import audit, home, invitations, keys, mailbox, members, projects, tokens
+from accounts.views import audit, home, invitations, key_revocations, keys, mailbox, members, projects, tokens
 
 app_name = "accounts"
 urlpatterns: list[URLPattern] = [
@@ -22,10 +22,11 @@ urlpatterns: list[URLPattern] = [
     path("o/<slug:slug>/members/<str:public_id>/removal/", members.member_removal, name="member_removal"),
     path("o/<slug:slug>/keys/", keys.keys, name="keys"),
     path("o/<slug:slug>/keys/new/", keys.key_create, name="key_create"),
+    path("o/<slug:slug>/keys/revocation/", key_revocations.keys_revocation, name="keys_revocation"),
     path("o/<slug:slug>/keys/<str:public_id>/", keys.key, name="key"),
-    path("o/<slug:slug>/keys/<str:public_id>/name/", keys.key_name, name="key_name"),
+    path("o/<slug:slug>/keys/<str:public_id>/change/", keys.key_change, name="key_change"),
     path("o/<slug:slug>/keys/<str:public_id>/rotation/", keys.key_rotation, name="key_rotation"),
-    path("o/<slug:slug>/keys/<str:public_id>/revocation/", keys.key_revocation, name="key_revocation"),
+    path("o/<slug:slug>/keys/<str:public_id>/revocation/", key_revocations.key_revocation, name="key_revocation"),
     path("o/<slug:slug>/projects/", projects.projects, name="projects"),
     path("o/<slug:slug>/projects/new/", projects.project_create, name="project_create"),
     path("o/<slug:slug>/projects/<str:public_id>/", projects.project, name="project"),

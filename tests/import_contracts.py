@@ -21,7 +21,7 @@ LEVELS = {
     **dict.fromkeys(("models",), MODELS),
     **dict.fromkeys(("rating",), RATING),
     **dict.fromkeys(("money", "periods", "quarter_hours", "tenancy"), GROUND),
-    **dict.fromkeys(("public_ids", "credentials", "errors", "prepared", "remembering"), GROUND),
+    **dict.fromkeys(("public_ids", "credentials", "errors", "prepared", "remembering", "key_restrictions"), GROUND),
 }
 MAY_IMPORT_EQUALS = frozenset({WIRING, VERBS, MODELS, GROUND, SUPPORT})
 

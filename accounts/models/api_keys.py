@@ -10,6 +10,7 @@ from typing import Self
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from accounts import public_ids
@@ -21,6 +22,18 @@ class ApiKeyRows(OrganisationQuerySet["ApiKey"]):
     def live(self, now: datetime) -> Self:
         """Keys that may be used now. See also ApiKey.is_live."""
         return self.filter(models.Q(expires_at=None) | models.Q(expires_at__gt=now), revoked_at=None)
+
+    def with_status(self, status: str, now: datetime) -> Self:
+        """Keys that are `active`, `revoked` or `expired`. See also ApiKey.status."""
+        if status == "active":
+            return self.live(now)
+        if status == "revoked":
+            return self.filter(revoked_at__isnull=False)
+        return self.filter(revoked_at=None, expires_at__lte=now)
+
+    def unused_since(self, instant: datetime) -> Self:
+        """Keys last used before the instant; those never used count from when they were made."""
+        return self.alias(last_sign=Coalesce("last_used_at", "created_at")).filter(last_sign__lt=instant)
 
 
 class ApiKey(OrganisationOwned):
@@ -85,3 +98,7 @@ class ApiKeySecret(models.Model):
 
     def __str__(self) -> str:
         return f"{self.prefix}…{self.last_four}"
+
+    def is_live(self, now: datetime) -> bool:
+        """Whether rotation has not ended it; whether its key is live is another question."""
+        return self.expires_at is None or self.expires_at > now

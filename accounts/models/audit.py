@@ -36,7 +36,10 @@ class AuditEntry(models.Model):
     class Meta:
         ordering = ["-pk"]
         verbose_name_plural = "audit entries"
-        indexes = [models.Index(fields=["organisation", "-id"], name="audit_by_organisation")]
+        indexes = [
+            models.Index(fields=["organisation", "-id"], name="audit_by_organisation"),
+            models.Index(fields=["subject_id", "-id"], name="audit_by_subject"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.action} {self.subject_label}"
@@ -57,5 +60,6 @@ class AuditEntry(models.Model):
 
 def _in_words(value: object) -> str:
     if isinstance(value, list) and len(value) == 2:
-        return f"{value[0]} → {value[1]}"
+        before, after = ("none" if one in (None, "") else one for one in value)
+        return f"{before} → {after}"
     return ", ".join(str(item) for item in value) if isinstance(value, list) else str(value)

@@ -1,4 +1,4 @@
-"""API keys: the list, one key, making, renaming, rotating, revoking. A secret is shown in one answer only."""
+"""API keys: the list, one key, making, changing, rotating. A secret is shown in one answer only."""
 
 from datetime import datetime, timedelta
 
@@ -6,7 +6,6 @@ from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
-from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
@@ -16,12 +15,16 @@ from accounts.access import MemberRequest, member_required
 from accounts.credentials import Credential
 from accounts.errors import DomainError
 from accounts.first_event import curl_line
-from accounts.forms import ApiKeyForm, KeyNameForm, RotationForm, expiry_of
+from accounts.forms import KEEP, ApiKeyForm, KeyChangeForm, RotationForm, expiry_of
 from accounts.idempotency import Performed, perform_once
-from accounts.models import ApiKey, Capability, Project
+from accounts.key_changes import KeyChange, change_api_key
+from accounts.models import ApiKey, AuditEntry, Capability, Project
 from accounts.pages import render_page
 
 PER_PAGE = 50
+RESTRICTIONS = ("allowed_models", "allowed_networks", "metadata")
+# Acts shown with a key; the audit log has them all.
+HISTORY = 20
 
 
 @member_required()
@@ -61,22 +64,26 @@ def key_create(request: MemberRequest) -> HttpResponse:
         else:
             api_key = _key(request, done.result_id)
             return _secret_page(request, api_key, done.result[1] if done.result else None, "created")
-    return render(request, "accounts/key_create.html", {"form": form, "active_nav": "keys"})
+    typed = any(form[field].value() or form[field].errors for field in RESTRICTIONS)
+    context = {"form": form, "restricted": typed, "active_nav": "keys"}
+    return render(request, "accounts/key_create.html", context)
 
 
 def _create(request: MemberRequest, form: ApiKeyForm, now: datetime) -> Performed[tuple[ApiKey, Credential]]:
     wanted = form.cleaned_data
+    restrictions = {field: wanted[field] for field in RESTRICTIONS}
     return perform_once(
         request.organisation,
         operation="api_key.created",
         key=wanted["request_key"],
-        asked=[wanted["name"], wanted["project"].public_id, wanted["expires"]],
+        asked=[wanted["name"], wanted["project"].public_id, wanted["expires"], *restrictions.values()],
         perform=lambda: api_keys.create_api_key(
             request.organisation,
             project=wanted["project"],
             name=wanted["name"],
             actor=request.user,
             expires_at=expiry_of(wanted["expires"], now),
+            **restrictions,
             request=request,
         ),
         identify=lambda made: made[0].public_id,
@@ -86,21 +93,50 @@ def _create(request: MemberRequest, form: ApiKeyForm, now: datetime) -> Performe
 @member_required()
 @require_safe
 def key(request: MemberRequest, public_id: str) -> HttpResponse:
+    """Facts, restrictions, all its secrets and what was done to it."""
+    now = timezone.now()
     api_key = _key(request, public_id)
-    return _key_page(request, api_key, KeyNameForm(initial={"name": api_key.name}))
+    history = AuditEntry.objects.for_organisation(request.organisation).filter(subject_id=public_id)
+    context = {
+        "api_key": api_key,
+        "status": api_key.status(now),
+        "secrets": [(secret, secret.is_live(now)) for secret in api_key.secrets.all()],
+        "history": history.select_related("actor")[:HISTORY],
+        "curl": curl_line(api_key.public_id),
+        "active_nav": "keys",
+    }
+    return render(request, "accounts/key.html", context)
 
 
 @member_required(Capability.MANAGE_KEYS)
-def key_name(request: MemberRequest, public_id: str) -> HttpResponse:
-    """Renames; opened by address it is the key's page."""
+def key_change(request: MemberRequest, public_id: str) -> HttpResponse:
+    """Name, expiry, restrictions and notes. Of a key that has ended only name and notes can be changed."""
+    now = timezone.now()
     api_key = _key(request, public_id)
-    form = KeyNameForm(request.POST)
-    if request.method == "POST" and not form.is_valid():
-        return _key_page(request, api_key, form)
-    if request.method == "POST":
-        api_keys.rename_api_key(api_key, form.cleaned_data["name"], actor=request.user, request=request)
-        messages.success(request, "The name was saved.")
-    return redirect("accounts:key", slug=request.organisation.slug, public_id=public_id)
+    form = KeyChangeForm(request.POST or None, initial={"name": api_key.name, **KeyChangeForm.texts_of(api_key)})
+    if not api_key.is_live(now):
+        for field in ("expires", "allowed_models", "allowed_networks"):
+            del form.fields[field]
+    if request.method == "POST" and form.is_valid():
+        try:
+            change_api_key(api_key, _wanted(form, now), actor=request.user, now=now, request=request)
+        except DomainError as error:
+            form.add_error(None, error.sentence)
+        else:
+            messages.success(request, "The key was changed. What it may do holds from the next call on.")
+            return redirect("accounts:key", slug=request.organisation.slug, public_id=public_id)
+    context = {"form": form, "api_key": api_key, "active_nav": "keys"}
+    return render(request, "accounts/key_change.html", context)
+
+
+def _wanted(form: KeyChangeForm, now: datetime) -> KeyChange:
+    """Only what was typed anew: untouched fields stay whatever somebody else has made of them meanwhile."""
+    changed = [field for field in form.changed_data if field != "expires"]
+    wanted = KeyChange(**{field: form.cleaned_data[field] for field in changed})  # type: ignore[typeddict-item]
+    expires = form.cleaned_data.get("expires", KEEP)
+    if expires != KEEP:
+        wanted["expires_at"] = expiry_of(expires, now)
+    return wanted
 
 
 @member_required(Capability.MANAGE_KEYS)
@@ -130,38 +166,12 @@ def key_rotation(request: MemberRequest, public_id: str) -> HttpResponse:
     return render(request, "accounts/key_rotation.html", context)
 
 
-@member_required(Capability.MANAGE_KEYS)
-def key_revocation(request: MemberRequest, public_id: str) -> HttpResponse:
-    """Asks on GET, revokes on POST."""
-    api_key = _key(request, public_id)
-    if request.method == "POST":
-        if api_keys.revoke_api_key(api_key, actor=request.user, request=request):
-            messages.success(request, f"The key “{api_key.name}” was revoked. Calls that present it are refused.")
-        return redirect("accounts:keys", slug=request.organisation.slug)
-    cancel_url = reverse("accounts:key", args=[request.organisation.slug, public_id])
-    context = {"api_key": api_key, "cancel_url": cancel_url, "active_nav": "keys"}
-    return render(request, "accounts/key_revocation.html", context)
-
-
 def _key(request: MemberRequest, public_id: str) -> ApiKey:
     rows = ApiKey.objects.for_organisation(request.organisation).select_related("project", "created_by", "organisation")
     api_key = rows.prefetch_related("secrets").filter(public_id=public_id).first()
     if api_key is None:
         raise Http404("There is no such key.")
     return api_key
-
-
-def _key_page(request: MemberRequest, api_key: ApiKey, form: KeyNameForm) -> HttpResponse:
-    now = timezone.now()
-    context = {
-        "api_key": api_key,
-        "status": api_key.status(now),
-        "secrets": [secret for secret in api_key.secrets.all() if secret.expires_at is None or secret.expires_at > now],
-        "form": form,
-        "curl": curl_line(api_key.public_id),
-        "active_nav": "keys",
-    }
-    return render(request, "accounts/key.html", context)
 
 
 def _secret_page(request: MemberRequest, api_key: ApiKey, credential: Credential | None, act: str) -> HttpResponse:

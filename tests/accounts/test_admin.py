@@ -146,7 +146,7 @@ def test_key_is_revoked_after_asking(admin, acme_key, operator):
     picked = {"action": "revoke_selected", "_selected_action": acme_key.api_key.pk}
     assert "Revoke these keys?" in admin.post(page("apikey"), picked).content.decode()
     assert ApiKey.objects.get().revoked_at is None
-    admin.post(page("apikey"), {**picked, "confirmed": "yes"})
+    admin.post(page("apikey"), {**picked, "confirmed": "yes", "reason": "Found in a log"})
     assert ApiKey.objects.get().revoked_at is not None
     assert AuditEntry.objects.get(action="api_key.revoked").actor == operator
 

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from accounts import api_keys
 from accounts.credentials import API_KEY, digest_of
+from accounts.key_changes import change_api_key
 from accounts.models import ApiKey, ApiKeySecret, AuditEntry
 from accounts.organisations import OrganisationSuspended, suspend
 from accounts.projects import archive_project
@@ -142,7 +143,7 @@ def test_revoking_twice_revokes_once(acme_key, olivia):
 
 def test_renaming_is_audited_once(acme_key, olivia):
     for _ in range(2):
-        api_keys.rename_api_key(acme_key.api_key, " New  name ", actor=olivia)
+        change_api_key(acme_key.api_key, {"name": " New  name "}, actor=olivia, now=NOON)
     assert AuditEntry.objects.get(action="api_key.renamed").details == {"name": ["Production", "New name"]}
 
 

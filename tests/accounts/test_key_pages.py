@@ -101,9 +101,9 @@ def test_revocation_asks_first(martins, acme_key):
 
 
 def test_key_is_renamed(martins, acme_key):
-    martins.post(address("key_name", acme_key.api_key.public_id), {"name": "Staging"})
+    martins.post(address("key_change", acme_key.api_key.public_id), {"name": "Staging", "expires": "keep"})
     assert ApiKey.objects.get().name == "Staging"
-    assert b"required" in martins.post(address("key_name", acme_key.api_key.public_id), {"name": ""}).content
+    assert b"required" in martins.post(address("key_change", acme_key.api_key.public_id), {"name": ""}).content
 
 
 def test_list_shows_active_keys_first_and_all_on_request(martins, acme, acme_key, acme_revoked_key):

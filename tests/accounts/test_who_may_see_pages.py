@@ -22,7 +22,8 @@ PAGES = {
     "keys": None,
     "key_create": Capability.MANAGE_KEYS,
     "key": None,
-    "key_name": Capability.MANAGE_KEYS,
+    "key_change": Capability.MANAGE_KEYS,
+    "keys_revocation": Capability.MANAGE_KEYS,
     "key_rotation": Capability.MANAGE_KEYS,
     "key_revocation": Capability.MANAGE_KEYS,
     "projects": None,
@@ -36,7 +37,7 @@ PAGES = {
     "audit": Capability.READ_AUDIT,
 }
 ONLY_POST = {"member_role"}
-REDIRECTED_GET = {"settings_change", "invitation_create", "key_name", "project_name"}
+REDIRECTED_GET = {"settings_change", "invitation_create", "keys_revocation", "project_name"}
 
 
 @pytest.fixture

@@ -1,31 +1,38 @@
-"""The REST API of accounts: API keys, and the OpenAPI document of all of it.
+"""API keys of an organisation: listing, making, changing, rotating, revoking.
 
-API keys are what a customer's software presents to the AI gateway; here they are managed, with a token. The secret is
-part of exactly one answer: the one that made it.
+They are what a customer's software presents to the AI gateway; here they are managed, with a token. The secret is part
+of exactly one answer: the one that made it.
 """
 
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import QuerySet
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
-from drf_spectacular.views import SpectacularJSONAPIView
 from rest_framework import serializers
 from rest_framework.generics import GenericAPIView
-from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts import api_keys
+from accounts.api.parts import IDEMPOTENCY, ORGANISATION, REFUSALS, REFUSED, validated
 from accounts.api_auth import caller_of, resolve_organisation
 from accounts.api_pages import CursorPagination, idempotency_key
 from accounts.credentials import Credential
 from accounts.idempotency import perform_once
+from accounts.key_changes import KeyChange, change_api_key
+from accounts.key_restrictions import MOST_METADATA, MOST_MODELS, MOST_NETWORKS
 from accounts.models import ApiKey, Organisation, Project, Scope
+from accounts.models.api_keys import ApiKeyRows
 from accounts.problems import CONTENT_TYPE, Problem
 
 NOT_KEPT = "The secret was shown in the answer to the first request and is not kept. Rotate the key for a new one."
+
+MODELS_HELP = "Names or shell-style patterns such as `claude-*`; empty: every model."
+NETWORKS_HELP = "CIDR, IPv4 or IPv6; empty: from anywhere."
+METADATA_HELP = (
+    f"Your own notes, at most {MOST_METADATA} texts of 500 characters by name. A change replaces all of them."
+)
 
 KEY = {
     "id": "key_7k2mcd4f9ghjk3npqrst",
@@ -38,28 +45,11 @@ KEY = {
     "expires_at": None,
     "revoked_at": None,
     "last_used_at": "2026-11-22T17:50:00Z",
+    "allowed_models": ["gpt-5-mini", "claude-*"],
+    "allowed_networks": ["203.0.113.0/24", "2001:db8::/32"],
+    "metadata": {"team": "search"},
 }
 NEW_KEY = {**KEY, "last_used_at": None, "secret": "sk-kt-9f2a…Qx7a", "notice": ""}
-PROBLEM = {
-    "type": "about:blank",
-    "title": "Forbidden",
-    "status": 403,
-    "detail": "This token lacks the scope keys:write.",
-    "code": "missing_scope",
-    "required_scope": "keys:write",
-}
-
-ORGANISATION = OpenApiParameter(
-    "organisation",
-    str,
-    description="Public id or slug. Required with a service token; not needed with an access token.",
-)
-IDEMPOTENCY = OpenApiParameter(
-    "Idempotency-Key",
-    str,
-    OpenApiParameter.HEADER,
-    description="Makes the request safe to send again: the answer names the same key, without its secret.",
-)
 
 
 class ProjectOutput(serializers.Serializer):
@@ -80,6 +70,9 @@ class ApiKeyOutput(serializers.Serializer):
     expires_at = serializers.DateTimeField(allow_null=True)
     revoked_at = serializers.DateTimeField(allow_null=True)
     last_used_at = serializers.DateTimeField(allow_null=True, help_text="To about a minute.")
+    allowed_models = serializers.ListField(child=serializers.CharField(), help_text=MODELS_HELP)
+    allowed_networks = serializers.ListField(child=serializers.CharField(), help_text=NETWORKS_HELP)
+    metadata = serializers.DictField(child=serializers.CharField(allow_blank=True), help_text=METADATA_HELP)
 
     def get_status(self, api_key: ApiKey) -> str:
         return api_key.status(self.context["now"])
@@ -104,10 +97,23 @@ class ApiKeyWithSecretOutput(ApiKeyOutput):
         return NOT_KEPT if self.context["secret"] is None else ""
 
 
-class ApiKeyInput(serializers.Serializer):
+class ApiKeyChangeInput(serializers.Serializer):
+    name = serializers.CharField(max_length=120, required=False)
+    expires_at = serializers.DateTimeField(required=False, allow_null=True, help_text="Null: the key does not expire.")
+    allowed_models = serializers.ListField(
+        child=serializers.CharField(), required=False, max_length=MOST_MODELS, help_text=MODELS_HELP
+    )
+    allowed_networks = serializers.ListField(
+        child=serializers.CharField(), required=False, max_length=MOST_NETWORKS, help_text=NETWORKS_HELP
+    )
+    metadata = serializers.DictField(
+        child=serializers.CharField(allow_blank=True, trim_whitespace=False), required=False, help_text=METADATA_HELP
+    )
+
+
+class ApiKeyInput(ApiKeyChangeInput):
     name = serializers.CharField(max_length=120)
     project = serializers.CharField(required=False, help_text="Public id. Without it the default project.")
-    expires_at = serializers.DateTimeField(required=False, allow_null=True, help_text="Without it, never.")
 
 
 class RotationInput(serializers.Serializer):
@@ -119,18 +125,24 @@ class RotationInput(serializers.Serializer):
     )
 
 
-class ProblemOutput(serializers.Serializer):
-    """application/problem+json."""
+STATUSES = ("active", "revoked", "expired")
+FILTERS = [
+    OpenApiParameter("status", str, enum=STATUSES, description="Only keys in that state."),
+    OpenApiParameter("project", str, description="Only keys of the project with that public id."),
+    OpenApiParameter(
+        "unused_since",
+        str,
+        description="Only keys last used before that instant; keys never used count from when they were made.",
+    ),
+]
 
-    type = serializers.CharField()
-    title = serializers.CharField()
-    status = serializers.IntegerField()
-    detail = serializers.CharField()
-    code = serializers.CharField(help_text="Stable; compare this one.")
+
+class KeyFilters(serializers.Serializer):
+    status = serializers.ChoiceField(choices=STATUSES, required=False)
+    project = serializers.CharField(required=False)
+    unused_since = serializers.DateTimeField(required=False)
 
 
-REFUSED = OpenApiResponse(ProblemOutput, "Refused", [OpenApiExample("Refused", PROBLEM, media_type=CONTENT_TYPE)])
-REFUSALS = {(status, CONTENT_TYPE): REFUSED for status in (400, 401, 403, 404)}
 ONE_KEY = OpenApiResponse(ApiKeyOutput, "The key", [OpenApiExample("A key", KEY)])
 KEY_MADE = OpenApiResponse(ApiKeyWithSecretOutput, "The key and its secret", [OpenApiExample("A new key", NEW_KEY)])
 KEY_REPLAYED = OpenApiResponse(
@@ -146,7 +158,7 @@ class ApiKeyView(GenericAPIView):
     queryset = ApiKey.objects.none()
     serializer_class = ApiKeyOutput
 
-    def keys_of(self, organisation: Organisation) -> QuerySet[ApiKey]:
+    def keys_of(self, organisation: Organisation) -> ApiKeyRows:
         return ApiKey.objects.for_organisation(organisation).select_related("project").prefetch_related("secrets")
 
     def find(self, organisation: Organisation, public_id: str) -> ApiKey:
@@ -173,13 +185,25 @@ class ApiKeys(ApiKeyView):
         operation_id="list_api_keys",
         summary="List API keys",
         tags=["API keys"],
-        parameters=[ORGANISATION],
+        parameters=[ORGANISATION, *FILTERS],
         responses={200: OpenApiResponse(ApiKeyOutput(many=True), "A page of keys, newest first"), **REFUSALS},
         examples=[OpenApiExample("Keys", KEY, response_only=True, status_codes=["200"])],
     )
     def get(self, request: Request) -> Response:
-        rows = self.paginate_queryset(self.keys_of(resolve_organisation(request)))
-        return self.get_paginated_response(ApiKeyOutput(rows, many=True, context={"now": timezone.now()}).data)
+        now = timezone.now()
+        keys = self._filtered(request, self.keys_of(resolve_organisation(request)), now)
+        rows = self.paginate_queryset(keys)
+        return self.get_paginated_response(ApiKeyOutput(rows, many=True, context={"now": now}).data)
+
+    def _filtered(self, request: Request, keys: ApiKeyRows, now: datetime) -> ApiKeyRows:
+        filters = KeyFilters(data=request.query_params)
+        filters.is_valid(raise_exception=True)
+        wanted = filters.validated_data
+        if "status" in wanted:
+            keys = keys.with_status(wanted["status"], now)
+        if "project" in wanted:
+            keys = keys.filter(project__public_id=wanted["project"])
+        return keys.unused_since(wanted["unused_since"]) if "unused_since" in wanted else keys
 
     @extend_schema(
         operation_id="create_api_key",
@@ -193,7 +217,7 @@ class ApiKeys(ApiKeyView):
     )
     def post(self, request: Request) -> Response:
         organisation = resolve_organisation(request)
-        wanted = _validated(ApiKeyInput, request)
+        wanted = validated(ApiKeyInput, request)
         done = perform_once(
             organisation,
             operation="api_key.created",
@@ -214,19 +238,21 @@ class ApiKeys(ApiKeyView):
         project = projects.filter(public_id=named).first() if named else projects.get(is_default=True)
         if project is None:
             raise api_keys.UnknownProject
-        expires_at: datetime | None = wanted.get("expires_at")
         return api_keys.create_api_key(
             organisation,
             project=project,
             name=wanted["name"],
             actor=caller_of(request).label,
-            expires_at=expires_at,
+            expires_at=wanted.get("expires_at"),
+            allowed_models=wanted.get("allowed_models", ()),
+            allowed_networks=wanted.get("allowed_networks", ()),
+            metadata=wanted.get("metadata"),
             request=request,
         )
 
 
 class OneApiKey(ApiKeyView):
-    required_scopes = Scope.KEYS_READ
+    required_scopes = {"GET": Scope.KEYS_READ, "PATCH": Scope.KEYS_WRITE}
 
     @extend_schema(
         operation_id="get_api_key",
@@ -237,6 +263,30 @@ class OneApiKey(ApiKeyView):
     )
     def get(self, request: Request, public_id: str) -> Response:
         return self.answer(self.find(resolve_organisation(request), public_id))
+
+    @extend_schema(
+        operation_id="change_api_key",
+        summary="Change an API key",
+        description="Only what is named changes, from the next call on. The project of a key never changes. Of a key "
+        "that was revoked or has expired only name and metadata can be changed.",
+        tags=["API keys"],
+        parameters=[ORGANISATION],
+        request=ApiKeyChangeInput,
+        responses={200: ONE_KEY, **REFUSALS, (409, CONTENT_TYPE): REFUSED, (422, CONTENT_TYPE): REFUSED},
+        examples=[
+            OpenApiExample(
+                "Two models, from one network",
+                {"allowed_models": ["gpt-5-mini", "claude-*"], "allowed_networks": ["203.0.113.0/24"]},
+                request_only=True,
+            )
+        ],
+    )
+    def patch(self, request: Request, public_id: str) -> Response:
+        organisation = resolve_organisation(request)
+        api_key = self.find(organisation, public_id)
+        wanted = KeyChange(**validated(ApiKeyChangeInput, request))  # type: ignore[typeddict-item]
+        change_api_key(api_key, wanted, actor=caller_of(request).label, now=timezone.now(), request=request)
+        return self.answer(self.find(organisation, public_id))
 
 
 class ApiKeyRotation(ApiKeyView):
@@ -255,7 +305,7 @@ class ApiKeyRotation(ApiKeyView):
     def post(self, request: Request, public_id: str) -> Response:
         organisation = resolve_organisation(request)
         api_key = self.find(organisation, public_id)
-        wanted = _validated(RotationInput, request)
+        wanted = validated(RotationInput, request)
         done = perform_once(
             organisation,
             operation="api_key.rotated",
@@ -272,34 +322,3 @@ class ApiKeyRotation(ApiKeyView):
         api_key = self.find(organisation, public_id)
         secret = done.result.secret if done.result else None
         return self.answer_with_secret(api_key, secret, 201 if done.result else 200)
-
-
-class ApiKeyRevocation(ApiKeyView):
-    required_scopes = Scope.KEYS_WRITE
-
-    @extend_schema(
-        operation_id="revoke_api_key",
-        summary="Revoke an API key",
-        description="For good and at once. Revoking twice does nothing more.",
-        tags=["API keys"],
-        parameters=[ORGANISATION],
-        request=None,
-        responses={200: ONE_KEY, **REFUSALS},
-    )
-    def post(self, request: Request, public_id: str) -> Response:
-        organisation = resolve_organisation(request)
-        api_keys.revoke_api_key(self.find(organisation, public_id), actor=caller_of(request).label, request=request)
-        return self.answer(self.find(organisation, public_id))
-
-
-class OpenApiDocument(SpectacularJSONAPIView):
-    """The description of this API; anybody may read it."""
-
-    authentication_classes = ()
-    permission_classes = (AllowAny,)
-
-
-def _validated(serializer: type[serializers.Serializer], request: Request) -> dict[str, Any]:
-    filled = serializer(data=request.data)
-    filled.is_valid(raise_exception=True)
-    return filled.validated_data
