@@ -28,7 +28,7 @@ class CursorPagination(BasePagination):
         limit = _limit(request)
         rows = queryset.order_by("-pk")
         if cursor := request.query_params.get("cursor"):
-            last = queryset.model._default_manager.filter(public_id=cursor).values_list("pk", flat=True)
+            last = self.rows_named(queryset.model._default_manager.all(), cursor).values_list("pk", flat=True)
             pk = queryset.filter(pk__in=last).values_list("pk", flat=True).first()
             if pk is None:
                 raise Problem(400, "invalid_cursor", "That cursor does not belong to this list.")
@@ -36,6 +36,10 @@ class CursorPagination(BasePagination):
         found = list(rows[: limit + 1])
         self.next_cursor = found[limit - 1].public_id if len(found) > limit else None
         return found[:limit]
+
+    def rows_named(self, rows: Any, cursor: str) -> Any:
+        """The row that a cursor names, for models whose public id is no column."""
+        return rows.filter(public_id=cursor)
 
     def get_paginated_response(self, data: Any) -> Response:
         return Response({"items": data, "next_cursor": self.next_cursor})

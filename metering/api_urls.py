@@ -2,6 +2,7 @@
 
 from django.urls import URLPattern, path
 
+from metering.api import work_lists
 from metering.api.events import EventsView
 from metering.api.litellm import LiteLLMView
 from metering.api.openmeter import MeterQueryView, OpenMeterEventsView
@@ -14,6 +15,16 @@ urlpatterns: list[URLPattern] = [
     path("litellm", LiteLLMView.as_view(), name="litellm"),
     path("otlp/v1/traces", TracesView.as_view(), name="otlp-traces"),
     path("usage", UsageView.as_view(), name="usage-figures"),
+    path("rejected-events", work_lists.RejectedEvents.as_view(), name="rejected-events"),
+    path("rejected-events/counts", work_lists.Counts.as_view(), name="rejected-event-counts"),
+    path("rejected-events/replay", work_lists.BulkReplays.as_view(), name="rejected-events-replay"),
+    path("rejected-events/dismissal", work_lists.BulkDismissals.as_view(), name="rejected-events-dismissal"),
+    path("rejected-events/<str:public_id>", work_lists.OneRejectedEvent.as_view(), name="rejected-event"),
+    path("rejected-events/<str:rejected_id>/replay", work_lists.Replays.as_view(), name="rejected-event-replay"),
+    path(
+        "rejected-events/<str:rejected_id>/dismissal", work_lists.Dismissals.as_view(), name="rejected-event-dismissal"
+    ),
+    path("unmatched-events", work_lists.UnmatchedEvents.as_view(), name="unmatched-events"),
     path("seals", SealsView.as_view(), name="seals"),
     path("proofs", ProofView.as_view(), name="proofs"),
 ]

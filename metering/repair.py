@@ -19,6 +19,7 @@ from accounts import audit
 from accounts.audit import Actor
 from accounts.errors import DomainError
 from accounts.models import Organisation
+from metering.body_repairs import Repair, repaired
 from metering.correcting import AMENDMENT, VOID
 from metering.drafts import Draft, Refusal, make_draft
 from metering.formats.cloudevents import decode_event
@@ -97,12 +98,16 @@ def replay_all(
     now: datetime,
     actor: Actor,
     backfill: bool = False,
+    repairs: Sequence[Repair] = (),
     request: HttpRequest | None = None,
 ) -> Iterator[Tally]:
-    """Send what is open among the rows once more, each once; yields the tally so far after each step."""
+    """Send what is open among the rows once more, each once; yields the tally so far after each step.
+
+    `repairs` are made to the bodies before; a body that they do not change is sent as it is.
+    """
     tally = Tally()
     for step in _steps(rows):
-        pairs: list[tuple[RejectedEvent, str | None]] = [(row, None) for row in step]
+        pairs = [(row, repaired(row.body, repairs)) for row in step]
         for done in _replay_step(pairs, now=now, actor=actor, backfill=backfill, request=request):
             tally.add(done.verdict)
         yield tally

@@ -80,7 +80,8 @@ class IngestBatchAdmin(ReadOnlyAdmin):
 
     @action(description="Events that no meter reads", url_path="unmatched", permissions=("view",))
     def unmatched(self, request: HttpRequest) -> HttpResponse:
-        context = {"title": "Events that no meter reads", "types": unmatched_types()}
+        days, types = unmatched_types(timezone.now())
+        context = {"title": "Events that no meter reads", "days": days, "types": types}
         return TemplateResponse(request, "metering/admin/unmatched.html", self._context(request, context))
 
     def void(self, request: HttpRequest) -> HttpResponse:

@@ -96,7 +96,7 @@ def take(drafts: Iterable[Draft | Refusal], *, format: str, service_token_id: in
         raise
     finally:
         if reply.accepted:
-            _hint_folding()
+            hint_folding()
     return reply
 
 
@@ -117,7 +117,8 @@ class _Hint:
     sent_at = float("-inf")
 
 
-def _hint_folding() -> None:
+def hint_folding() -> None:
+    """Ask for folding now, unless this process did so a moment ago."""
     if time.monotonic() - _Hint.sent_at > HINT_SECONDS:
         _Hint.sent_at = time.monotonic()
         enqueue_on_commit(fold_pending_batches)

@@ -100,8 +100,19 @@ class RejectionReason(models.TextChoices):
     ALREADY_CORRECTED = "already_corrected", "Corrects an event that is corrected already"
 
 
+class RejectedEventRows(models.QuerySet["RejectedEvent"]):
+    def open(self) -> Self:
+        """What waits to be replayed or dismissed."""
+        return self.filter(state=RejectedEvent.State.OPEN)
+
+    def with_public_id(self, public_id: str) -> Self:
+        return self.filter(digest=public_id.removeprefix(RejectedEvent.ID_PREFIX))
+
+
 class RejectedEvent(models.Model):
     """What was refused or conflicted, kept whole so that it can be repaired and replayed."""
+
+    ID_PREFIX = "rej_"
 
     class State(models.TextChoices):
         OPEN = "open", "Open"
@@ -133,6 +144,8 @@ class RejectedEvent(models.Model):
     # The verdict on the replay, or why it was dismissed; of an open one, what the last replay said.
     settlement = models.TextField(blank=True, default="", db_default="")
 
+    objects = RejectedEventRows.as_manager()
+
     class Meta:
         db_table = "rejected_event"
         ordering = ["-last_seen_at", "-pk"]
@@ -144,3 +157,8 @@ class RejectedEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.reason} {self.source} {self.event_id}"
+
+    @property
+    def public_id(self) -> str:
+        """What the API calls it: its digest, which is there anyway and cannot be guessed."""
+        return f"{self.ID_PREFIX}{self.digest}"

@@ -9,7 +9,8 @@ from billing.catalogue import newest_version
 from billing.forecasting import make_forecasts
 from billing.invoicing import close_period
 from billing.models import Invoice, Plan, PlanVersion, Subscription
-from metering.models import Event
+from metering.intake import accept
+from metering.models import Event, RejectedEvent
 from tests import factories
 from tests.billing.billing_builders import at, payg, price, subscribed, team
 from tests.metering.usage_world import event, fold_all, send
@@ -54,10 +55,19 @@ def build_world(organisation: Organisation, rows: int = 1) -> World:
         "billing:plan_change": other_plan,
         **dict.fromkeys(("api-key", "api-key-rotation", "api-key-revocation"), key),
         "v1_invoice": invoice,
+        "rejected-event": {"public_id": _refused(organisation).public_id},
+        **{f"rejected-event-{act}": {"rejected_id": "rej_any"} for act in ("replay", "dismissal")},
         "event": {"name": f"{accepted.source}/{accepted.event_id}"},
         "openmeter-meter-query": {"key": "input_tokens", "?": f"?subject={keys[0].api_key.public_id}"},
     }
     return World(organisation, subscription, filled)
+
+
+def _refused(organisation: Organisation) -> RejectedEvent:
+    """An event whose amount is no number."""
+    refused = event(organisation.public_id, NOW, event_id="refused", input_tokens="many")
+    accept([refused], format="test", service_token_id=None, now=NOW)
+    return RejectedEvent.objects.get(organisation=organisation)
 
 
 def _member(organisation: Organisation, number: int) -> Membership:

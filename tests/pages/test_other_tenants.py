@@ -18,8 +18,11 @@ API_LISTS = [
     for route in routes_of_the_api()
     if route.name
     in {"api-keys", "usage-figures", "v1_bill", "v1_forecast", "v1_invoices", "v1_tariff_comparison", "seals"}
+    | {"rejected-events", "rejected-event-counts", "unmatched-events"}
 ]
-INTAKE = {"events", "litellm", "otlp-traces", "openmeter-events"}
+INTAKE = {"events", "litellm", "otlp-traces", "openmeter-events"} | {
+    f"{name}-{act}" for name in ("rejected-event", "rejected-events") for act in ("replay", "dismissal")
+}
 # Asked about one event, named in the query.
 ABOUT_EVENTS = [route for route in routes_of_the_api() if route.name in {"proofs", "v1_event_lines"}]
 # A filter by subject and a list of ids, each tried by itself; and the same document for everybody.
