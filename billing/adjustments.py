@@ -1,7 +1,8 @@
 """What an invoice owes to earlier ones: late or corrected usage of closed periods, amounts too small to charge alone.
 
 A closed period is rated again as long as late events could have reached it since the last invoice, by the same formula
-and today's price book; the exact difference to what was charged for it so far becomes a line that names its period.
+and the price book as it stood when it was closed: what became known later changes no past, unless an operator corrects
+it (`price_corrections`). The exact difference to what was charged for it so far becomes a line that names its period.
 Nothing already invoiced is touched.
 """
 
@@ -66,8 +67,8 @@ def adjustments_for(subscription: Subscription) -> Adjustments:
     rated_again: list[RatedUsage] = []
     charged = _charged_lines(subscription)
     for invoice in still_adjustable(subscription):
-        usage = rate_period(subscription, invoice.period, fees_due=False)
-        differences = _differences(invoice, usage, charged)
+        usage = rate_period(subscription, invoice.period, fees_due=False, known_at=invoice.prices_known_at)
+        differences = differences_of(invoice, usage, charged)
         lines += differences
         if differences or usage.rating.unpriced:
             rated_again.append(usage)
@@ -75,10 +76,15 @@ def adjustments_for(subscription: Subscription) -> Adjustments:
 
 
 def still_adjustable(subscription: Subscription) -> list[PostedInvoice]:
-    """Invoices whose periods late events may have reached after the last invoice's figures were taken."""
+    """Invoices whose periods late events may have reached after the last invoice's figures were taken, or whose prices
+    were corrected since then."""
     invoices = invoices_of(subscription)
     reach = timedelta(days=settings.LATE_WINDOW_DAYS) + FOLDING_MARGIN
-    return [invoice for invoice in invoices if invoice.period.end > invoices[-1].finalised_at - reach]
+    return [
+        invoice
+        for invoice in invoices
+        if invoice.period.end > invoices[-1].finalised_at - reach or invoice.corrected_after == invoices[-1].pk
+    ]
 
 
 def carried_in(subscription: Subscription) -> list[BillLine]:
@@ -126,11 +132,12 @@ def look_up_charged_lines(subscriptions: Iterable[Subscription]) -> None:
         remember(_charged_lines, subscription, answer=lines)
 
 
-def _differences(
-    invoice: PostedInvoice, usage: RatedUsage, lines_of_invoices: Mapping[int, Sequence[_ChargedLine]]
+def differences_of(
+    invoice: PostedInvoice, usage: RatedUsage, charged_lines: Mapping[int, Sequence[_ChargedLine]]
 ) -> list[BillLine]:
+    """What the usage rated now comes to, less what was charged for the invoice's period so far: a line each."""
     prefix = f"adjustment:{invoice.period.start:%Y%m%dT%H%MZ}:"
-    charged = _charged_so_far(invoice.pk, lines_of_invoices, prefix)
+    charged = _charged_so_far(invoice.pk, charged_lines, prefix)
     now = {line.key: line for line in map(line_from_rating, usage.rating.lines)}
     lines = []
     for key in dict.fromkeys([*now, *charged]):
@@ -159,16 +166,29 @@ def _charged_lines(subscription: Subscription) -> dict[int, list[_ChargedLine]]:
     return _charged_lines_of([subscription])[subscription]
 
 
+def charged_lines_of_all(subscription: Subscription) -> dict[int, list[_ChargedLine]]:
+    """By invoice, for all of them: the lines that follow from usage."""
+    found: dict[int, list[_ChargedLine]] = {invoice.pk: [] for invoice in invoices_of(subscription)}
+    _fill(found)
+    return found
+
+
 def _charged_lines_of(subscriptions: Iterable[Subscription]) -> dict[Subscription, dict[int, list[_ChargedLine]]]:
-    """By invoice, for those that are still adjustable."""
-    found: dict[Subscription, dict[int, list[_ChargedLine]]] = {
-        subscription: {invoice.pk: [] for invoice in still_adjustable(subscription)} for subscription in subscriptions
-    }
-    by_invoice = {pk: lines for invoices in found.values() for pk, lines in invoices.items()}
+    """By invoice, for those that are still adjustable and all after them, which may have adjusted them before."""
+    found = {subscription: _from_first_adjustable(subscription) for subscription in subscriptions}
+    _fill({pk: lines for invoices in found.values() for pk, lines in invoices.items()})
+    return found
+
+
+def _from_first_adjustable(subscription: Subscription) -> dict[int, list[_ChargedLine]]:
+    first = next((invoice.period for invoice in still_adjustable(subscription)), None)
+    return {invoice.pk: [] for invoice in invoices_of(subscription) if first is not None and invoice.period >= first}
+
+
+def _fill(by_invoice: dict[int, list[_ChargedLine]]) -> None:
     rows = InvoiceLine.objects.filter(invoice__in=by_invoice, kind__in=[*RATED_KINDS, LineKind.ADJUSTMENT])
     for pk, *columns in rows.order_by("invoice_id", "position").values_list("invoice_id", *_ChargedLine._fields):
         by_invoice[pk].append(_ChargedLine(*columns))
-    return found
 
 
 def _sum(lines: Sequence[_ChargedLine]) -> _Charged:

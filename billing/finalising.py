@@ -96,6 +96,7 @@ def _invoice(closing: Closing, now: datetime, *, buyer: BillingDetails, head: Se
         total_minor=bill.total_minor,
         parties=parties,
         evidence=evidence_of(bill, parties=parties, head=head),
+        prices_known_at=bill.rated[0].known_at,
         finalised_at=now,
         due_at=now + timedelta(days=settings.PAYMENT_TERM_DAYS),
         state=InvoiceState.PAID if is_paid else InvoiceState.FINALISED,

@@ -12,7 +12,7 @@ from billing import rating
 from billing.catalogue import components_of
 from billing.models import PlanVersion, Subscription
 from billing.periods import Period
-from billing.price_book import cost_book, price_book
+from billing.price_book import book_known_at, cost_book, price_book
 from billing.schedules import version_at
 from metering import reports
 
@@ -24,20 +24,25 @@ class RatedUsage:
     readings: tuple[rating.Reading, ...]
     prices: rating.PriceBook
     costs: rating.PriceBook | None  # None: no component looks at them
+    # The books are as they stood then; None: there are no prices at all.
+    known_at: datetime | None
     rating: rating.Rating
 
 
-def rate_period(subscription: Subscription, period: Period, *, fees_due: bool = True) -> RatedUsage:
+def rate_period(
+    subscription: Subscription, period: Period, *, fees_due: bool = True, known_at: datetime | None = None
+) -> RatedUsage:
     """Rate a period of the subscription by the version in force in it.
 
     Fees in advance are left out: they are charged one invoice earlier. `fees_due` False leaves out all fees. A minimum
-    commitment counts them either way.
+    commitment counts them either way. Prices are those of today's book, or of the book as it stood at `known_at`.
     """
+    known_at = known_at or book_known_at()
     version = version_at(subscription, period.start)
     components = components_of(version)
-    prices = price_book(subscription.currency, period)
+    prices = price_book(subscription.currency, period, known_at=known_at)
     needs_costs = any(isinstance(component, rating.CostPlus) for component in components)
-    costs = cost_book(subscription.currency, period) if needs_costs else None
+    costs = cost_book(subscription.currency, period, known_at=known_at) if needs_costs else None
     splits = rating.boundaries(components, [book for book in (prices, costs) if book is not None], period)
     readings = read_usage(subscription.organisation, period, components=components, splits=splits)
     result = rating.rate(
@@ -51,7 +56,15 @@ def rate_period(subscription: Subscription, period: Period, *, fees_due: bool = 
     )
     if not fees_due:
         result = result.without(rating.FlatFee.kind)
-    return RatedUsage(period=period, version=version, readings=readings, prices=prices, costs=costs, rating=result)
+    return RatedUsage(
+        period=period,
+        version=version,
+        readings=readings,
+        prices=prices,
+        costs=costs,
+        known_at=known_at,
+        rating=result,
+    )
 
 
 def read_usage(

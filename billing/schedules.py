@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from django.db.models import Prefetch
+from django.db.models import F, Max, Prefetch
+from django.db.models.functions import Coalesce
 
 from accounts.models import Organisation
 from accounts.remembering import remember, remembered
@@ -31,6 +32,10 @@ class PostedInvoice:
     period: Period
     finalised_at: datetime
     total_exact: Decimal
+    # The book by which its period is rated again: as it stood when it was closed, or when it was last corrected.
+    prices_known_at: datetime
+    # The subscription's newest invoice when its prices were last corrected: the one after it carries the difference.
+    corrected_after: int | None
 
 
 def period_containing(subscription: Subscription, instant: datetime) -> Period:
@@ -93,12 +98,13 @@ def _posted_invoices(organisations: Iterable[Organisation]) -> dict[Organisation
             "period_end",
             "finalised_at",
             "total_exact",
+            Coalesce(Max("corrections__correction__known_at"), F("prices_known_at"), F("finalised_at")),
+            Max("corrections__after"),
         )
     )
     found: dict[int, list[PostedInvoice]] = defaultdict(list)
-    for organisation_id, pk, number, subscription_id, currency, start, end, finalised_at, total in rows:
-        invoice = PostedInvoice(pk, number, subscription_id, currency, Period(start, end), finalised_at, total)
-        found[organisation_id].append(invoice)
+    for organisation_id, pk, number, subscription_id, currency, start, end, *more in rows:
+        found[organisation_id].append(PostedInvoice(pk, number, subscription_id, currency, Period(start, end), *more))
     return {organisation: tuple(found[organisation.pk]) for organisation in organisations}
 
 

@@ -5,12 +5,14 @@ from billing.models.margins import MarginDay
 from billing.models.payers import BillingDetails
 from billing.models.plans import ComponentKind, Plan, PlanVersion, PriceComponent
 from billing.models.price_book import Price, PriceKind
+from billing.models.price_corrections import CorrectedInvoice, PriceCorrection
 from billing.models.stripe_mirror import StripeCustomer, StripeEvent, StripeInvoice
 from billing.models.subscriptions import Subscription, SubscriptionPhase
 
 __all__ = [
     "BillingDetails",
     "ComponentKind",
+    "CorrectedInvoice",
     "Forecast",
     "Invoice",
     "InvoiceCounter",
@@ -21,6 +23,7 @@ __all__ = [
     "PlanVersion",
     "Price",
     "PriceComponent",
+    "PriceCorrection",
     "PriceKind",
     "StripeCustomer",
     "StripeEvent",

@@ -48,6 +48,9 @@ class Invoice(OrganisationOwned):
     parties = models.JSONField(encoder=DjangoJSONEncoder)
     # What the figures rest on: cutoff, readings, price rows and what was unpriced.
     evidence = models.JSONField(encoder=DjangoJSONEncoder)
+    # Its prices are those of the book as it stood then, also where the period is rated again. Null: as it stood when it
+    # was finalised.
+    prices_known_at = models.DateTimeField(null=True, blank=True)
     finalised_at = models.DateTimeField()
     due_at = models.DateTimeField()
     # The fields below follow payment and may change.

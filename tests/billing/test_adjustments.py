@@ -7,6 +7,7 @@ import pytest
 from billing.bill_checks import check_invoice
 from billing.invoicing import UnfoldedEvents, close_period, running_bill
 from billing.models import Subscription
+from billing.price_corrections import correct_prices
 from tests.billing.billing_builders import at, payg, price, subscribed, use
 from tests.metering.usage_world import correction, event, fold_all, send
 
@@ -86,12 +87,17 @@ def test_late_model_without_a_line_of_its_own_becomes_one(globex, subscription):
     assert (line.model, line.unit_price, line.amount_exact) == ("o9", Decimal(4), Decimal(1))
 
 
+def correct(reason: str = "Listed wrongly", **more):
+    return correct_prices(SEPTEMBER, at(2026, 10), reason=reason, now=at(2026, 10, 10), **more)
+
+
 def test_correction_of_a_price_credits_the_difference(globex, subscription):
     """A backdated row of the price book replaces the old line by a new one: both differences, nothing rewritten."""
     use(globex, at(2026, 9, 3), input_tokens=10_000_000)
     use(globex, at(2026, 10, 3), input_tokens=10_000_000)
     close_period(subscription, now=AFTER[0])
     price("input_tokens", "1.00", model="gpt-4o")
+    correct()
 
     second = close_period(subscription, now=AFTER[1])
 
@@ -103,6 +109,7 @@ def test_credit_that_exceeds_the_bill_is_carried_over(globex, subscription):
     use(globex, at(2026, 9, 3), input_tokens=10_000_000)
     close_period(subscription, now=AFTER[0])
     price("input_tokens", "1.00", model="gpt-4o")
+    correct()
 
     second = close_period(subscription, now=AFTER[1])
     use(globex, at(2026, 11, 3), input_tokens=30_000_000)
