@@ -17,6 +17,7 @@ from metering.buckets import bucket_starts, midnight
 
 CHART_DAYS = 14
 CHART_MODELS = 6
+REQUESTS = "requests"
 OTHER_MODELS = "other models"
 
 
@@ -99,16 +100,10 @@ def _series(by_model: dict[str, dict[datetime, Decimal]], days: list[datetime]) 
 
 
 def _total(organisation: Organisation, start: datetime, end: datetime) -> tuple[Decimal, int]:
-    report = _usage(organisation, start, end, granularity="total", group_by=())
-    requests = reports.usage(
-        organisation,
-        start=start,
-        end=end,
-        granularity="total",
-        group_by=(),
-        filters=reports.UsageFilter(meters=("requests",)),
-    )
-    return exact_sum(row.value for row in report.rows), sum(row.count for row in requests.rows)
+    tokens = reports.token_meters()
+    found = reports.quantities(organisation, start=start, end=end)
+    requests = exact_sum(one.value for one in found if one.meter_key == REQUESTS)
+    return exact_sum(one.value for one in found if one.meter_key in tokens), int(requests)
 
 
 def _usage(organisation: Organisation, start: datetime, end: datetime, **options: Any) -> reports.UsageReport:

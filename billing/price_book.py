@@ -5,7 +5,7 @@ become known in the order in which they are committed, so that "the book as know
 and end on quarter hours, so that no interval of usage is split. Which row wins is rating's business, not this module's.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -176,12 +176,12 @@ def require_possible(currency: str, valid_from: datetime, valid_until: datetime 
 def price_book(currency: str, period: Period, *, known_at: datetime | None = None) -> rating.PriceBook:
     """The customers' list prices that may be in force somewhere in the period, and others around it, in the order they
     became known: as the book stands, or as it stood at `known_at`."""
-    return _book(PriceKind.LIST, currency, *_months(period), known_at or book_known_at())
+    return _book(PriceKind.LIST, currency, *_years(period), known_at or book_known_at())
 
 
 def cost_book(currency: str, period: Period, *, known_at: datetime | None = None) -> rating.PriceBook:
     """The provider's costs in the same way. Costs in other currencies are left out: nothing is converted."""
-    return _book(PriceKind.COST, currency, *_months(period), known_at or book_known_at())
+    return _book(PriceKind.COST, currency, *_years(period), known_at or book_known_at())
 
 
 @remembered
@@ -192,10 +192,10 @@ def book_known_at() -> datetime | None:
     return newest
 
 
-def _months(period: Period) -> tuple[datetime, datetime]:
-    """The period widened to whole months of UTC, so that organisations whose periods differ by days share a book."""
-    first = period.start.replace(day=1, hour=0, minute=0)
-    return first, (period.end + timedelta(days=31)).replace(day=1, hour=0, minute=0)
+def _years(period: Period) -> tuple[datetime, datetime]:
+    """The period widened to whole years of UTC, so that neighbouring periods and other organisations share a book."""
+    first = period.start.replace(month=1, day=1, hour=0, minute=0)
+    return first, period.end.replace(year=period.end.year + 1, month=1, day=1, hour=0, minute=0)
 
 
 @remembered

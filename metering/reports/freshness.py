@@ -13,8 +13,8 @@ from accounts.models import Organisation
 from accounts.remembering import remember, remembered
 from metering.aggregation.members import DECIMAL_STRING
 from metering.models import IngestBatch, Meter
-from metering.models.meters import ADDITIVE
 from metering.quarter_hours import floor
+from metering.reports.choosing import all_meters, token_meters
 
 LIVE_MINUTES = 5
 # Up to this many recent events are added up one by one; beyond it the quarter hours are precise enough.
@@ -99,7 +99,8 @@ def live_rate(organisation: Organisation, now: datetime) -> LiveRate:
     """
     end = now.replace(second=0, microsecond=0)
     start = end - timedelta(minutes=LIVE_MINUTES)
-    meters = list(Meter.objects.active().filter(unit="tokens", aggregation__in=ADDITIVE, part_of=None))
+    counted = token_meters()
+    meters = [meter for meter in all_meters() if meter.key in counted and meter.archived_at is None]
     recent = IngestBatch.objects.filter(organisation=organisation, received_at__gte=start, last_time__gte=start)
     batches = list(recent.values_list("pk", "receipt_month", "event_count"))
     if not batches:

@@ -12,7 +12,7 @@ from tests.pages.portal_world import World, build_world
 SHORT, LONG = 3, 25
 # Queries of a page at most, of which session, user and membership are three. Bills and choices of plans take more.
 FEW = 20
-MOST = {"billing:overview": 29, "billing:bill": 21}
+MOST = {"billing:overview": 24}
 
 
 def costs(client: Any, world: World) -> dict[str, int]:
