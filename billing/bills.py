@@ -11,13 +11,12 @@ from datetime import datetime
 from decimal import Decimal
 
 from billing import rating
-from billing.catalogue import components_of
+from billing.fees import fee_lines
 from billing.models import PlanVersion, Subscription
 from billing.models.invoices import LineKind
 from billing.money import apportion, exact_sum, minimum_charge, plain, round_to_minor
 from billing.periods import Period
 from billing.rated_usage import RatedUsage, rate_period
-from billing.schedules import first_period, goes_on_after, period_after, version_at
 
 KEY_LENGTH = 400
 # What a component's lines are on a bill; any other kind's are usage.
@@ -105,7 +104,7 @@ def build_bill(
     due = rated.rating.without(rating.Minimum.kind) if is_running else rated.rating
     lines = [
         *opening,
-        *fee_lines(subscription, period),
+        *(line_from_rating(line) for line in fee_lines(subscription, period)),
         *(line_from_rating(line) for line in due.lines),
         *adjustments,
     ]
@@ -145,21 +144,6 @@ def share_total(lines: Iterable[BillLine], currency: str) -> tuple[tuple[BillLin
     return shared, plain(exact_sum(line.amount_exact for line in lines)), total_minor
 
 
-def fee_lines(subscription: Subscription, period: Period) -> list[BillLine]:
-    """Fees in advance: the coming period's, by the version that will rule in it; on the first bill also this one's."""
-    lines: list[BillLine] = []
-    if period == first_period(subscription):
-        fees = _advance_fees(version_at(subscription, period.start))
-        owed = [replace(fee, in_advance=False) for fee in fees]
-        lines += [line_from_rating(line) for line in _rate_fees(owed, period, None, subscription.currency)]
-    if goes_on_after(subscription, period):
-        coming = period_after(subscription, period)
-        fees = _advance_fees(version_at(subscription, coming.start))
-        for line in _rate_fees(fees, period, coming, subscription.currency):
-            lines.append(replace(line_from_rating(line), key=f"advance:{line.key}"))
-    return lines
-
-
 def line_from_rating(line: rating.Line) -> BillLine:
     return BillLine(
         key=short_key(line.key),
@@ -185,19 +169,3 @@ def short_key(key: str) -> str:
     if len(key) <= KEY_LENGTH - 40:  # leaves room for the prefix of an adjustment
         return key
     return f"{key[:200]}:{hashlib.sha256(key.encode()).hexdigest()}"
-
-
-def _advance_fees(version: PlanVersion) -> list[rating.FlatFee]:
-    return [
-        component
-        for component in components_of(version)
-        if isinstance(component, rating.FlatFee) and component.in_advance
-    ]
-
-
-def _rate_fees(
-    fees: list[rating.FlatFee], period: Period, fee_period: Period | None, currency: str
-) -> tuple[rating.Line, ...]:
-    prices = rating.PriceBook((), currency=currency)
-    rated = rating.rate((), components=fees, prices=prices, period=period, fee_period=fee_period, currency=currency)
-    return rated.lines

@@ -66,9 +66,26 @@ def _period_evidence(usage: RatedUsage) -> dict[str, Any]:
         "start": instant(usage.period.start),
         "end": instant(usage.period.end),
         "plan_version": usage.version.number,
+        **_stretches(usage),
         "readings": [_reading(reading) for reading in _in_order(usage.readings)],
         "prices": [_price(row) for row in _rows_applied(usage, applied)],
     }
+
+
+def _stretches(usage: RatedUsage) -> dict[str, Any]:
+    """Which plan held when, where it was not one throughout."""
+    if len(usage.stretches) == 1:
+        return {}
+    held = [
+        {
+            "start": instant(stretch.period.start),
+            "end": instant(stretch.period.end),
+            "plan": stretch.version.plan.key,
+            "version": stretch.version.number,
+        }
+        for stretch in usage.stretches
+    ]
+    return {"plans": held}
 
 
 def _in_order(readings: Iterable[rating.Reading]) -> list[rating.Reading]:

@@ -8,19 +8,22 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from accounts.models import Organisation
-from billing import rating
+from billing import rating, schedules
 from billing.catalogue import components_of
 from billing.models import PlanVersion, Subscription
 from billing.periods import Period
 from billing.price_book import book_known_at, cost_book, price_book
-from billing.schedules import version_at
+from billing.schedules import PlanStretch
 from metering import reports
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RatedUsage:
     period: Period
+    # In force at the end of the period.
     version: PlanVersion
+    # The plans that held in it, in order; one, as a rule.
+    stretches: tuple[PlanStretch, ...]
     readings: tuple[rating.Reading, ...]
     prices: rating.PriceBook
     costs: rating.PriceBook | None  # None: no component looks at them
@@ -32,38 +35,49 @@ class RatedUsage:
 def rate_period(
     subscription: Subscription, period: Period, *, fees_due: bool = True, known_at: datetime | None = None
 ) -> RatedUsage:
-    """Rate a period of the subscription by the version in force in it.
+    """Rate a period of the subscription by the versions in force in it, each for the usage of its time.
 
-    Fees in advance are left out: they are charged one invoice earlier. `fees_due` False leaves out all fees. A minimum
-    commitment counts them either way. Prices are those of today's book, or of the book as it stood at `known_at`.
+    Fees in advance are left out: `fees` settles them. `fees_due` False leaves out all fees. A minimum commitment counts
+    them either way. Prices are those of today's book, or of the book as it stood at `known_at`.
     """
     known_at = known_at or book_known_at()
-    version = version_at(subscription, period.start)
-    components = components_of(version)
+    held = schedules.stretches(subscription, period)
+    parts = [_rated_by(stretch) for stretch in held]
+    components = [component for part in parts for component in part.components]
     prices = price_book(subscription.currency, period, known_at=known_at)
     needs_costs = any(isinstance(component, rating.CostPlus) for component in components)
     costs = cost_book(subscription.currency, period, known_at=known_at) if needs_costs else None
     splits = rating.boundaries(components, [book for book in (prices, costs) if book is not None], period)
-    readings = read_usage(subscription.organisation, period, components=components, splits=splits)
-    result = rating.rate(
+    splits += [part.period.start for part in parts[1:]]
+    readings = read_usage(subscription.organisation, period, components=components, splits=sorted(set(splits)))
+    result = rating.rate_stretches(
         readings,
-        components=components,
+        stretches=parts,
+        whole=schedules.whole_period(subscription, period.start),
         prices=prices,
         costs=costs,
-        period=period,
-        fee_period=None,
         currency=subscription.currency,
     )
     if not fees_due:
         result = result.without(rating.FlatFee.kind)
     return RatedUsage(
         period=period,
-        version=version,
+        version=held[-1].version,
+        stretches=tuple(held),
         readings=readings,
         prices=prices,
         costs=costs,
         known_at=known_at,
         rating=result,
+    )
+
+
+def _rated_by(stretch: PlanStretch) -> rating.Stretch:
+    version = stretch.version
+    return rating.Stretch(
+        period=stretch.period,
+        components=tuple(components_of(version)),
+        name=f"{version.plan.name}, version {version.number}",
     )
 
 

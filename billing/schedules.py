@@ -38,17 +38,50 @@ class PostedInvoice:
     corrected_after: int | None
 
 
-def period_containing(subscription: Subscription, instant: datetime) -> Period:
-    """The period of the subscription's schedule that an instant falls into."""
+@dataclass(frozen=True, slots=True)
+class PlanStretch:
+    """Part of a period in which one plan version held."""
+
+    period: Period
+    version: PlanVersion
+    # Whether the plan was taken while the period ran, not before it.
+    is_late: bool
+
+
+def whole_period(subscription: Subscription, instant: datetime) -> Period:
+    """The period of the schedule that an instant falls into, wherever the subscription ends: what fees are for."""
     return period_at(
         subscription.anchor_at, instant=instant, zone=subscription.zone, cadence=Cadence(subscription.cadence)
     )
 
 
+def period_containing(subscription: Subscription, instant: datetime) -> Period:
+    """The period that is billed as one: of the schedule, or until the subscription ends in it."""
+    period, ends_at = whole_period(subscription, instant), subscription.ends_at
+    if ends_at is not None and period.start < ends_at < period.end:
+        return Period(period.start, ends_at)
+    return period
+
+
 def period_after(subscription: Subscription, period: Period) -> Period:
-    return next_period(
-        subscription.anchor_at, period=period, zone=subscription.zone, cadence=Cadence(subscription.cadence)
+    """The next one of the schedule."""
+    whole = whole_period(subscription, period.start)
+    following = next_period(
+        subscription.anchor_at, period=whole, zone=subscription.zone, cadence=Cadence(subscription.cadence)
     )
+    return period_containing(subscription, following.start)
+
+
+def stretches(subscription: Subscription, period: Period) -> list[PlanStretch]:
+    """The period cut where another plan takes over, in order."""
+    cuts = [phase.starts_at for phase in phases_of(subscription)]
+    return [_stretch(subscription, part) for part in period.split_at(cuts)]
+
+
+def _stretch(subscription: Subscription, part: Period) -> PlanStretch:
+    phase = phase_at(subscription, part.start)
+    is_late = phase.starts_at == part.start and phase.created_at > part.start
+    return PlanStretch(part, phase.plan_version, is_late)
 
 
 def first_period(subscription: Subscription) -> Period:
@@ -58,9 +91,9 @@ def first_period(subscription: Subscription) -> Period:
 def earliest_open_period(subscription: Subscription) -> Period | None:
     """The first period without an invoice; None once a subscription that ended has none left."""
     posted = invoices_of(subscription)
-    period = period_containing(subscription, posted[-1].period.end if posted else subscription.anchor_at)
-    has_ended = subscription.ends_at is not None and period.start >= subscription.ends_at
-    return None if has_ended else period
+    open_from = posted[-1].period.end if posted else subscription.anchor_at
+    has_ended = subscription.ends_at is not None and open_from >= subscription.ends_at
+    return None if has_ended else period_containing(subscription, open_from)
 
 
 def invoices_of(subscription: Subscription) -> list[PostedInvoice]:
@@ -118,9 +151,15 @@ def goes_on_after(subscription: Subscription, period: Period) -> bool:
     return subscription.ends_at is None or subscription.ends_at > period.end
 
 
+@remembered
+def phases_of(subscription: Subscription) -> tuple[SubscriptionPhase, ...]:
+    """In order, those to come included."""
+    return tuple(sorted(subscription.phases.all(), key=lambda phase: phase.starts_at))
+
+
 def phase_at(subscription: Subscription, instant: datetime) -> SubscriptionPhase:
     """The phase in force at an instant; the first one for anything before it."""
-    phases = sorted(subscription.phases.all(), key=lambda phase: phase.starts_at)
+    phases = phases_of(subscription)
     begun = [phase for phase in phases if phase.starts_at <= instant]
     return begun[-1] if begun else phases[0]
 

@@ -1,8 +1,8 @@
 """Subscribing an organisation to a plan, changing the plan, cancelling.
 
-An organisation has at most one current subscription, which the database guarantees. A plan changes where a period ends,
-so that each period is priced by one version. Periods follow from the anchor and the zone frozen here; nothing later
-moves them. Sends nothing and charges nothing.
+An organisation has at most one current subscription, which the database guarantees. A plan changes where a period ends
+or at once; what that means for a bill is the business of `fees` and `rating.stretches`. Periods follow from the anchor
+and the zone frozen here; nothing later moves them. Sends nothing and charges nothing.
 """
 
 from datetime import datetime
@@ -18,7 +18,7 @@ from accounts.models.organisations import Role
 from billing import schedules
 from billing.models import BillingDetails, PlanVersion, Subscription
 from billing.models.subscriptions import SubscriptionState
-from billing.periods import quarter_hour_floor
+from billing.periods import QUARTER_HOUR, quarter_hour_floor
 
 
 class AlreadySubscribed(DomainError):
@@ -39,6 +39,11 @@ class PlanDoesNotFit(DomainError):
 class SamePlan(DomainError):
     code = "same_plan"
     sentence = "This is the plan you have."
+
+
+class NoChangePending(DomainError):
+    code = "no_change_pending"
+    sentence = "There is no change of plan to take back."
 
 
 class SubscriptionOver(DomainError):
@@ -75,7 +80,7 @@ def subscribe(
         subscription = _create(organisation, plan_version, anchor_at)
         if Subscription.objects.for_organisation(organisation).filter(ends_at__gt=anchor_at).exists():
             raise AnchorOverlaps
-        subscription.phases.create(plan_version=plan_version, starts_at=anchor_at)
+        subscription.phases.create(plan_version=plan_version, starts_at=anchor_at, created_at=now)
         ensure_billing_details(organisation)
         _record("subscription.started", subscription, plan_version, actor=actor, request=request)
     return subscription
@@ -86,40 +91,76 @@ def change_plan(
     plan_version: PlanVersion,
     *,
     now: datetime,
+    at_once: bool = False,
     actor: Actor = None,
     request: HttpRequest | None = None,
 ) -> Subscription:
-    """Take another plan version from the next period on, instead of any change still to come.
+    """Take another plan version from the next period on, or from the quarter hour that runs, instead of any change
+    still to come.
 
     Choosing the version already in force takes a coming change back. A subscription that was to end goes on.
     """
-    _require_on_offer(plan_version)
     with transaction.atomic():
         locked = _locked_current(subscription, now)
-        if (plan_version.currency, plan_version.cadence) != (locked.currency, locked.cadence):
-            raise PlanDoesNotFit
-        in_force = schedules.version_at(locked, now)
-        pending = locked.phases.filter(starts_at__gt=now)
-        if plan_version == in_force and locked.ends_at is None and not pending.exists():
-            raise SamePlan
-        pending.delete()
-        if plan_version != in_force:
-            starts_at = schedules.current_period(locked, now).end
-            locked.phases.create(plan_version=plan_version, starts_at=starts_at)
+        require_change_possible(locked, plan_version, now)
+        locked.phases.filter(starts_at__gt=now).delete()
+        if plan_version != schedules.version_at(locked, now):
+            starts_at = change_takes_effect(locked, now, at_once=at_once)
+            locked.phases.update_or_create(
+                starts_at=starts_at, defaults={"plan_version": plan_version, "created_at": now}
+            )
         _set_end(locked, None)
-        _record("subscription.plan_changed", locked, plan_version, actor=actor, request=request)
+        _record("subscription.plan_changed", locked, plan_version, actor=actor, request=request, at_once=at_once)
+    return locked
+
+
+def require_change_possible(subscription: Subscription, plan_version: PlanVersion, now: datetime) -> None:
+    """Raises PlanNotOnOffer, PlanDoesNotFit and SamePlan."""
+    _require_on_offer(plan_version)
+    if (plan_version.currency, plan_version.cadence) != (subscription.currency, subscription.cadence):
+        raise PlanDoesNotFit
+    pending = schedules.pending_phase(subscription, now)
+    is_in_force = plan_version == schedules.version_at(subscription, now)
+    if is_in_force and pending is None and subscription.ends_at is None:
+        raise SamePlan
+
+
+def change_takes_effect(subscription: Subscription, now: datetime, *, at_once: bool) -> datetime:
+    """At once means from the quarter hour that runs: totals are kept by the quarter hour."""
+    return quarter_hour_floor(now) if at_once else schedules.whole_period(subscription, now).end
+
+
+def withdraw_change(
+    subscription: Subscription, *, now: datetime, actor: Actor = None, request: HttpRequest | None = None
+) -> Subscription:
+    """Take back a change that is still to come. Raises NoChangePending."""
+    with transaction.atomic():
+        locked = _locked_current(subscription, now)
+        dropped, _ = locked.phases.filter(starts_at__gt=now).delete()
+        if not dropped:
+            raise NoChangePending
+        kept = schedules.version_at(locked, now)
+        _record("subscription.change_withdrawn", locked, kept, actor=actor, request=request)
     return locked
 
 
 def cancel(
-    subscription: Subscription, *, now: datetime, actor: Actor = None, request: HttpRequest | None = None
+    subscription: Subscription,
+    *,
+    now: datetime,
+    at_once: bool = False,
+    actor: Actor = None,
+    request: HttpRequest | None = None,
 ) -> Subscription:
-    """End the subscription where its current period ends. What was used until then is still billed."""
+    """End the subscription where its current period ends, or at the next quarter hour. What was used until then is
+    still billed; of a fee in advance the unused part is given back."""
     with transaction.atomic():
         locked = _locked_current(subscription, now)
         locked.phases.filter(starts_at__gt=now).delete()
-        _set_end(locked, schedules.current_period(locked, now).end)
-        _record("subscription.cancelled", locked, schedules.version_at(locked, now), actor=actor, request=request)
+        period_end = schedules.whole_period(locked, now).end
+        _set_end(locked, quarter_hour_floor(now) + QUARTER_HOUR if at_once else period_end)
+        version = schedules.version_at(locked, now)
+        _record("subscription.cancelled", locked, version, actor=actor, request=request, at_once=at_once)
     return locked
 
 
@@ -209,8 +250,11 @@ def _record(
     *,
     actor: Actor,
     request: HttpRequest | None,
+    at_once: bool = False,
 ) -> None:
     details: dict[str, Any] = {"plan": plan_version.plan.key, "version": plan_version.number}
+    if at_once:
+        details["at_once"] = True
     if subscription.ends_at is not None:
         details["ends_at"] = subscription.ends_at.isoformat()
     record(

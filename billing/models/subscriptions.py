@@ -64,7 +64,7 @@ class Subscription(OrganisationOwned):
 
 
 class SubscriptionPhase(models.Model):
-    """The plan version in force from an instant on, until the next phase. Phases begin on period boundaries."""
+    """The plan version in force from an instant on, until the next phase. Phases begin on quarter hours."""
 
     subscription = models.ForeignKey(Subscription, on_delete=models.PROTECT, related_name="phases")
     plan_version = models.ForeignKey(PlanVersion, on_delete=models.PROTECT, related_name="phases")

@@ -4,7 +4,7 @@
 comparison all call it. Amounts stay exact; only `Rating.apportioned()` rounds, once. The result depends neither on the
 order of the readings nor on how finely the usage is cut into them. Usage without a price is reported, never zero and
 never dropped.
-Reads no clock, no settings and no database, and knows nothing of tax, credits or proration.
+Reads no clock, no settings and no database, and knows nothing of tax and credits.
 
 One module per price model; a new one subclasses `Component` and is exported here.
 """
@@ -25,6 +25,9 @@ from billing.rating.percentage import MeterCurrencyDiffers, Percentage
 from billing.rating.price_book import DuplicatePriceRow, PriceBook, PriceRow, PriceSpan
 from billing.rating.rate_card import RateCard, ReadingStraddlesPrice
 from billing.rating.readings import Reading, ReadingOutsidePeriod
+from billing.rating.sharing import part_in_words, share
+from billing.rating.stretch import Stretch
+from billing.rating.stretches import rate_stretches
 from billing.rating.tiers import InvalidTiers, Tier
 from billing.rating.volume import Volume
 from billing.rating.windows import InvalidWindows, Windows, parse_windows
@@ -69,6 +72,7 @@ __all__ = [
     "ReadingStraddlesWindow",
     "SharedAllowance",
     "Step",
+    "Stretch",
     "Terms",
     "Tier",
     "UnknownComponent",
@@ -78,6 +82,9 @@ __all__ = [
     "labels_needed",
     "labels_of",
     "parse_windows",
+    "part_in_words",
     "rate",
+    "rate_stretches",
     "require_known",
+    "share",
 ]

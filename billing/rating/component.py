@@ -1,7 +1,7 @@
 """What every price component is: something that says which readings it covers and turns them into lines."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -79,6 +79,11 @@ class Component(ABC):
     def labels_needed(self) -> frozenset[str]:
         """The labels that the component looks at."""
         return frozenset((*(name for name, _ in self.only_labels), *((PROJECT,) if self.only_projects else ())))
+
+    @property
+    def scope(self) -> Hashable:
+        """What restricts the usage that it covers, besides the meter."""
+        return self.windows, frozenset(self.only_models), frozenset(self.only_labels), frozenset(self.only_projects)
 
     @abstractmethod
     def covers(self, reading: Reading) -> bool: ...

@@ -14,7 +14,8 @@ from accounts.access import MemberRequest, member_required
 from accounts.errors import DomainError
 from accounts.models import Capability
 from accounts.pages import render_page
-from billing import plan_words, schedules, subscribing
+from billing import change_previews, plan_words, schedules, subscribing
+from billing.bill_sections import sections_of
 from billing.models import BillingDetails, Subscription
 
 
@@ -61,23 +62,46 @@ def subscription_create(request: MemberRequest) -> HttpResponse:
 
 @member_required(Capability.MANAGE_BILLING)
 def plan_change(request: MemberRequest) -> HttpResponse:
-    """Confirms, then makes, a change of plan from the next period on; the plan in force takes a coming change back."""
+    """Shows what the change would cost now and at the end of the period, then makes it."""
     subscription = _subscription(request)
     now = timezone.now()
-    offer = _offer_named(request, in_force=plan_words.offer_of(schedules.version_at(subscription, now)))
+    offer = _offer_named(request)
     if request.method == "POST":
+        at_once = _is_at_once(request)
+        when = "is" if at_once else "will be"
         return _perform(
             request,
-            lambda: subscribing.change_plan(subscription, offer.version, now=now, actor=request.user, request=request),
-            f"Your plan will be {offer.plan.name}.",
+            lambda: subscribing.change_plan(
+                subscription, offer.version, now=now, at_once=at_once, actor=request.user, request=request
+            ),
+            f"Your plan {when} {offer.plan.name}.",
         )
+    try:
+        preview = change_previews.preview_change(subscription, offer.version, now)
+    except DomainError as error:
+        messages.error(request, error.sentence)
+        return redirect("billing:plan", slug=request.organisation.slug)
     return _confirm(
         request,
         "billing/plan_change.html",
         offer=offer,
-        period=schedules.current_period(subscription, now),
+        preview=preview,
+        rows=_rows(preview),
+        subscription=subscription,
         current=plan_words.offer_of(schedules.version_at(subscription, now)),
         zone=subscription.zone,
+    )
+
+
+@member_required(Capability.MANAGE_BILLING)
+@require_POST
+def plan_change_withdrawal(request: MemberRequest) -> HttpResponse:
+    """Takes a change back that is still to come."""
+    subscription = _subscription(request)
+    return _perform(
+        request,
+        lambda: subscribing.withdraw_change(subscription, now=timezone.now(), actor=request.user, request=request),
+        "The change is taken back. Your plan stays as it is.",
     )
 
 
@@ -86,10 +110,16 @@ def subscription_cancellation(request: MemberRequest) -> HttpResponse:
     subscription = _subscription(request)
     now = timezone.now()
     if request.method == "POST":
+        at_once = _is_at_once(request)
+        success = (
+            "Your plan ends at the next quarter hour. The last invoice follows."
+            if at_once
+            else "Your plan ends with this period. Until then everything works as before."
+        )
         return _perform(
             request,
-            lambda: subscribing.cancel(subscription, now=now, actor=request.user, request=request),
-            "Your plan ends with this period. Until then everything works as before.",
+            lambda: subscribing.cancel(subscription, now=now, at_once=at_once, actor=request.user, request=request),
+            success,
         )
     return _confirm(
         request,
@@ -110,6 +140,22 @@ def subscription_resumption(request: MemberRequest) -> HttpResponse:
     )
 
 
+def _rows(preview: change_previews.ChangePreview) -> list[dict[str, Any]]:
+    """What the bill would say, section by section, in the three cases."""
+    bills = {
+        "unchanged": preview.unchanged,
+        "at_period_end": preview.at_period_end.bill,
+        "at_once": preview.at_once.bill,
+    }
+    totals = {
+        case: {section.title: section.total_minor for section in sections_of(bill.lines)}
+        for case, bill in bills.items()
+    }
+    titles = dict.fromkeys(title for sections in totals.values() for title in sections)
+    rows = [{"what": title, **{case: totals[case].get(title, 0) for case in bills}} for title in titles]
+    return [*rows, {"what": "Total", **{case: bill.total_minor for case, bill in bills.items()}}]
+
+
 def _fits(offer: plan_words.PlanOffer, subscription: Subscription) -> bool:
     return (offer.version.currency, offer.version.cadence) == (subscription.currency, subscription.cadence)
 
@@ -121,11 +167,14 @@ def _subscription(request: MemberRequest) -> Subscription:
     return subscription
 
 
-def _offer_named(request: MemberRequest, *, in_force: plan_words.PlanOffer | None = None) -> plan_words.PlanOffer:
-    """The plan named in the address, among those on offer and the one in force."""
+def _is_at_once(request: MemberRequest) -> bool:
+    return request.POST.get("when") == "now"
+
+
+def _offer_named(request: MemberRequest) -> plan_words.PlanOffer:
+    """The plan named in the address, among those on offer."""
     key = request.GET.get("plan", "")
-    choices = [*([in_force] if in_force else []), *plan_words.offers()]
-    offer = next((choice for choice in choices if choice.plan.key == key), None)
+    offer = next((choice for choice in plan_words.offers() if choice.plan.key == key), None)
     if offer is None:
         raise Http404("There is no such plan.")
     return offer

@@ -1,5 +1,7 @@
 """The pages of billing: who may see and do what, and what they show."""
 
+from datetime import timedelta
+
 import pytest
 import time_machine
 from django.contrib.messages import get_messages
@@ -8,6 +10,7 @@ from accounts.models import AuditEntry
 from billing.forecasting import make_forecasts
 from billing.invoicing import close_period
 from billing.models import BillingDetails, Subscription
+from billing.schedules import version_at
 from billing.subscribing import cancel, change_plan, current_subscription
 from tests.billing.billing_builders import at, payg, price, subscribed, team, use
 
@@ -24,6 +27,7 @@ RESERVED = [
 ACTS = [
     "/o/acme/plan/subscription/?plan=team",
     "/o/acme/plan/change/?plan=team",
+    "/o/acme/plan/change/withdrawal/",
     "/o/acme/plan/cancellation/",
     "/o/acme/plan/resumption/",
     "/o/acme/plan/billing-details/",
@@ -262,7 +266,31 @@ def test_ended_subscription_leaves_the_pages_readable(client_for, olivia, acme, 
     assert "Choose Team" in client.get("/o/acme/plan/").content.decode()
 
 
-def test_change_to_the_plan_in_force_is_offered_while_a_change_is_coming(client_for, olivia, subscription):
+def test_coming_change_can_be_taken_back_on_the_plan_page(client_for, olivia, subscription):
     change_plan(subscription, team("scale", fee="499"), now=NOW)
+    client = client_for(olivia)
+    assert b"Stay on Payg" in client.get("/o/acme/plan/").content
 
-    assert b"Stay on Payg" in client_for(olivia).get("/o/acme/plan/change/?plan=payg").content
+    client.post("/o/acme/plan/change/withdrawal/")
+
+    assert b"Stay on Payg" not in client.get("/o/acme/plan/").content
+
+
+def test_change_page_says_what_each_time_would_cost(client_for, olivia, subscription):
+    content = client_for(olivia).get("/o/acme/plan/change/?plan=team").content.decode()
+
+    assert "When this period ends, on" in content
+    assert "Now, from" in content
+    assert "The bill of this period, so far" in content
+
+
+def test_change_can_be_made_at_once(client_for, olivia, subscription):
+    client_for(olivia).post("/o/acme/plan/change/?plan=team", {"when": "now"})
+
+    assert version_at(subscription, NOW).plan.key == "team"
+
+
+def test_plan_can_be_cancelled_at_once(client_for, olivia, acme, subscription):
+    client_for(olivia).post("/o/acme/plan/cancellation/", {"when": "now"})
+
+    assert current_subscription(acme, NOW + timedelta(minutes=15)) is None

@@ -10,9 +10,10 @@ from tests.pages.portal_world import World, build_world
 
 # Not one: a bill also looks at the closed periods of the late window, which are two here and never all.
 SHORT, LONG = 3, 25
-# Queries of a page at most, of which session, user and membership are three. Bills and choices of plans take more.
+# Queries of a page at most, of which session, user and membership are three. Bills and choices of plans take more,
+# and a change of plan shows three bills.
 FEW = 20
-MOST = {"billing:overview": 24}
+MOST = {"billing:overview": 24, "billing:plan_change": 42}
 
 
 def costs(client: Any, world: World) -> dict[str, int]:

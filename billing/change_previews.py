@@ -1,0 +1,57 @@
+"""What a change of plan would do to the running bill, before anybody decides. Computes by the formula of the bill with
+the change imagined; writes nothing."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from accounts.remembering import remember, remembering
+from billing import schedules
+from billing.bills import Bill, BillLine
+from billing.invoicing import running_bill
+from billing.models import PlanVersion, Subscription, SubscriptionPhase
+from billing.models.invoices import LineKind
+from billing.subscribing import change_takes_effect, require_change_possible
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The bill of the running period as it stands, had the plan changed."""
+
+    takes_effect_at: datetime
+    bill: Bill
+    # Against the bill without a change; negative where it is less.
+    difference_minor: int
+
+    @property
+    def fees(self) -> list[BillLine]:
+        return [line for line in self.bill.lines if line.kind == LineKind.FLAT_FEE]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePreview:
+    unchanged: Bill
+    at_once: Outcome
+    at_period_end: Outcome
+
+
+def preview_change(subscription: Subscription, version: PlanVersion, now: datetime) -> ChangePreview:
+    """Raises what `change_plan` raises."""
+    require_change_possible(subscription, version, now)
+    with remembering(anew=True):
+        subscription = schedules.with_terms(subscription)
+        begun = [phase for phase in schedules.phases_of(subscription) if phase.starts_at <= now]
+        unchanged = _bill_with(subscription, begun, now)
+        outcomes = []
+        for at_once in (True, False):
+            starts_at = change_takes_effect(subscription, now, at_once=at_once)
+            kept = [phase for phase in begun if phase.starts_at != starts_at]
+            phase = SubscriptionPhase(plan_version=version, starts_at=starts_at, created_at=now)
+            bill = _bill_with(subscription, [*kept, phase], now)
+            outcomes.append(Outcome(starts_at, bill, bill.total_minor - unchanged.total_minor))
+    return ChangePreview(unchanged, *outcomes)
+
+
+def _bill_with(subscription: Subscription, phases: list[SubscriptionPhase], now: datetime) -> Bill:
+    """The running bill if these were the phases of the subscription; inside `remembering`."""
+    remember(schedules.phases_of, subscription, answer=tuple(phases))
+    return running_bill(subscription, now)
