@@ -55,17 +55,12 @@ def read_query(request: Request, meter_key: str, now: datetime) -> MeterQuery:
     meter = Meter.objects.filter(key=meter_key).first()
     if meter is None:
         raise Problem(404, "unknown_meter", f"There is no meter called {meter_key!r}.")
-    if not meter.is_additive:
-        raise Problem(400, "not_additive", f"{meter.name} cannot be added up over time.")
     organisation, api_key_ids = _subjects(request, values.getlist("subject"))
     window_size, granularity = _window_size(values)
     zone = _zone(values)
     start, end = _range(values, now)
-    if granularity != "total" and zone.key != organisation.zone.key and end - start > LONGEST_IN_ANOTHER_ZONE:
-        detail = (
-            f"Past 93 days, windows are in the organisation's zone only: add windowTimeZone={organisation.zone.key}."
-        )
-        raise Problem(400, "invalid_range", detail)
+    if granularity != "total" and zone.key != organisation.zone.key:
+        _refuse_another_zone(meter, organisation, end - start)
     filters = _filters(values)
     return MeterQuery(
         organisation=organisation,
@@ -81,6 +76,15 @@ def read_query(request: Request, meter_key: str, now: datetime) -> MeterQuery:
         api_key_ids=api_key_ids,
         labels=_labels(filters, meter),
     )
+
+
+def _refuse_another_zone(meter: Meter, organisation: Organisation, length: timedelta) -> None:
+    """Windows of another zone are put together from quarter hours: of sums only, and not of too many."""
+    advice = f"windows are in the organisation's zone only: add windowTimeZone={organisation.zone.key}."
+    if not meter.is_additive:
+        raise Problem(400, "not_additive", f"Of {meter.name}, {advice}")
+    if length > LONGEST_IN_ANOTHER_ZONE:
+        raise Problem(400, "invalid_range", f"Past 93 days, {advice}")
 
 
 def _refuse_unknown(values: QueryDict) -> None:

@@ -1,6 +1,6 @@
 """The read side of metering: what was used, by time and dimensions. Portal, API, exports and billing all read here.
 
-Figures are sums of totals, exact, one query per report. Days and months are the organisation's. Nothing is written.
+Figures come from totals, exact, a query or two per report. Days and months are the organisation's. Nothing is written.
 """
 
 from metering.reports.choosing import (
@@ -12,7 +12,7 @@ from metering.reports.choosing import (
     whole_meters,
 )
 from metering.reports.freshness import LiveRate, last_received_at, live_rate, look_up_pending, pending_events
-from metering.reports.quantities import Quantity, quantities
+from metering.reports.quantities import Quantity, period_values, quantities
 from metering.reports.usage import UsageFilter, UsageReport, UsageRow, usage
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "look_up_pending",
     "partial_meters",
     "pending_events",
+    "period_values",
     "quantities",
     "token_meters",
     "usage",

@@ -23,15 +23,17 @@ class MixedUnitsError(DomainError):
 
 
 def choose_meters(keys: Sequence[str], *, is_split: bool) -> list[Meter]:
-    """The meters with these keys, or all additive ones, in their order. `is_split`: each gets figures of its own."""
+    """The meters with these keys, in their order. Without keys all of them or, where they do not each get figures of
+    their own (`is_split`), those whose totals may be added.
+    """
     every = all_meters()
-    if not keys:
-        chosen = [meter for meter in every if meter.is_additive]
-    else:
+    if keys:
         chosen = [meter for meter in every if meter.key in keys]
         _refuse_unknown(keys, chosen)
+    else:
+        chosen = [meter for meter in every if is_split or meter.is_additive]
+    if not is_split and len(chosen) > 1:
         _refuse_not_additive(chosen)
-    if not is_split:
         _refuse_mixture(chosen)
     return chosen
 
@@ -67,8 +69,10 @@ def _refuse_unknown(keys: Sequence[str], chosen: Sequence[Meter]) -> None:
 def _refuse_not_additive(chosen: Sequence[Meter]) -> None:
     for meter in chosen:
         if not meter.is_additive:
-            kind = meter.get_aggregation_display().lower()
-            raise NotAdditiveError(f"{meter.name} is a {kind}: its readings cannot be added up over time.")
+            raise NotAdditiveError(
+                f"{meter.name} ({meter.get_aggregation_display().lower()}) cannot be added to others: choose it alone, "
+                "or group by meter."
+            )
 
 
 def _refuse_mixture(chosen: Sequence[Meter]) -> None:

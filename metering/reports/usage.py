@@ -1,4 +1,4 @@
-"""The usage report: sums by bucket of time and by dimensions, from days where the range allows, else quarter hours."""
+"""The usage report: figures by bucket of time and by dimensions, exact for every aggregation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,46 +7,13 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from django.db import connection
-
 from accounts.models import ApiKey, Organisation, Project
 from metering.aggregation.rebuilding import UnalignedRangeError
-from metering.buckets import Granularity, hour_start, is_midnight, midnight
+from metering.buckets import Granularity, hour_start, midnight
 from metering.models import Meter
 from metering.quarter_hours import is_aligned
 from metering.reports.choosing import choose_meters
-
-# What usage can be grouped by, and how that reads in SQL. Any other name is that of a label.
-GROUPS = {"meter": "s.meter_id", "model": "s.model", "project": "s.project_id", "api_key": "s.api_key_id"}
-LABEL_GROUP = "s.labels ->> %s::text"
-
-# The places in braces are filled from the constants of this module only; values are parameters.
-USAGE = """
-SELECT {bucket} AS bucket, {groups} trim_scale(sum(u.value)), sum(u.count)::bigint
-FROM series s JOIN {totals} u ON u.organisation_id = s.organisation_id AND u.series_id = s.id
-WHERE s.organisation_id = %s AND u.organisation_id = %s AND u.{time} >= %s AND u.{time} < %s
-  AND s.meter_id = ANY(%s) {filters}
-GROUP BY {positions} ORDER BY {positions}"""
-
-DAY_BUCKETS: dict[Granularity, str] = {
-    "day": "u.day",
-    "month": "date_trunc('month', u.day::timestamp)::date",
-    "total": "NULL::date",
-}
-ZONED = {"hour", "day", "month"}
-INTERVAL_BUCKETS: dict[Granularity, str] = {
-    "interval": "u.starts_at",
-    "hour": "date_trunc('hour', u.starts_at, %s)",
-    "day": "(u.starts_at AT TIME ZONE %s)::date",
-    "month": "date_trunc('month', u.starts_at AT TIME ZONE %s)::date",
-    "total": "NULL::date",
-}
-FILTERS = {
-    "models": "AND s.model = ANY(%s)",
-    "project_ids": "AND s.project_id = ANY(%s)",
-    "api_key_ids": "AND s.api_key_id = ANY(%s)",
-}
-LABEL_FILTER = "AND s.labels @> jsonb_build_object(%s::text, %s::text)"
+from metering.reports.figures import Conditions, Span, read_figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +25,11 @@ class UsageFilter:
     project_ids: tuple[int, ...] = ()
     api_key_ids: tuple[int, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+
+    def conditions(self) -> Conditions:
+        return Conditions(
+            {"model": self.models, "project_id": self.project_ids, "api_key_id": self.api_key_ids}, dict(self.labels)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +76,7 @@ def usage(
         raise UnalignedRangeError
     groups = tuple(dict.fromkeys(group_by))
     meters = choose_meters(filters.meters, is_split="meter" in groups)
-    found = _query(organisation, start, end, granularity, groups, filters, [meter.pk for meter in meters])
+    found = read_figures(organisation, Span(start, end, granularity), groups, filters.conditions(), meters)
     readers, names = _readers(organisation, groups, found, meters)
     rows = tuple(
         UsageRow(
@@ -116,58 +88,6 @@ def usage(
         for bucket, *values, value, count in found
     )
     return UsageReport(start, end, granularity, groups, rows, names)
-
-
-def _query(
-    organisation: Organisation,
-    start: datetime,
-    end: datetime,
-    granularity: Granularity,
-    groups: tuple[str, ...],
-    filters: UsageFilter,
-    meter_ids: list[int],
-) -> list[tuple[Any, ...]]:
-    by_day = granularity in DAY_BUCKETS and _days_serve(organisation, start, end)
-    zone = organisation.zone
-    bounds = [start.astimezone(zone).date(), end.astimezone(zone).date()] if by_day else [start, end]
-    columns = [GROUPS.get(name, LABEL_GROUP) for name in groups]
-    conditions, values = _conditions(filters)
-    sql = USAGE.format(
-        bucket=(DAY_BUCKETS if by_day else INTERVAL_BUCKETS)[granularity],
-        groups="".join(f"{column}, " for column in columns),
-        totals="usage_day" if by_day else "usage_interval",
-        time="day" if by_day else "starts_at",
-        filters=conditions,
-        positions=", ".join(str(number + 1) for number in range(len(groups) + 1)),
-    )
-    zones = [zone.key] if granularity in ZONED and not by_day else []
-    labels = [name for name in groups if name not in GROUPS]
-    params = [*zones, *labels, organisation.pk, organisation.pk, *bounds, meter_ids, *values]
-    with connection.cursor() as cursor:
-        cursor.execute(sql, params)
-        return cursor.fetchall()
-
-
-def _days_serve(organisation: Organisation, start: datetime, end: datetime) -> bool:
-    """Whether whole days of the organisation make up the range, and its days are counted in its present zone."""
-    zone = organisation.zone
-    if organisation.days_zone != organisation.time_zone:
-        return False
-    return is_midnight(start, zone) and is_midnight(end, zone)
-
-
-def _conditions(filters: UsageFilter) -> tuple[str, list[Any]]:
-    conditions: list[str] = []
-    values: list[Any] = []
-    for name, condition in FILTERS.items():
-        wanted = getattr(filters, name)
-        if wanted:
-            conditions.append(condition)
-            values.append(list(wanted))
-    for label, text in filters.labels.items():
-        conditions.append(LABEL_FILTER)
-        values += [label, text]
-    return " ".join(conditions), values
 
 
 def _bucket_start(

@@ -188,7 +188,7 @@ def test_range_is_half_open(acme, key):
         (("input_tokens", "requests"), MixedUnitsError, "requests and tokens"),
         (("output_tokens", "reasoning_tokens"), MixedUnitsError, "part of Output tokens"),
         ((), MixedUnitsError, "cannot be added up"),
-        (("peak",), NotAdditiveError, "Peak is a maximum"),
+        (("peak", "input_tokens"), NotAdditiveError, r"Peak \(maximum\) cannot be added"),
     ],
 )
 def test_what_cannot_be_added_is_refused_with_a_reason(meters, error, words, acme):
