@@ -11,7 +11,8 @@ from django import forms
 from django.db.models import F, QuerySet
 
 from accounts.models import ApiKey, Organisation, Project
-from metering.models import Meter, Series
+from metering.models import Series
+from metering.reports import all_meters, label_names
 
 CUSTOM = "custom"
 RANGES = [
@@ -34,6 +35,12 @@ LATEST = date(2199, 12, 31)
 MOST_CHOICES = 500
 
 
+def label_title(name: str) -> str:
+    """How a dimension without a name of its own is called: context_tier -> Context tier."""
+    words = name.replace("_", " ").replace(".", ", ")
+    return words[:1].upper() + words[1:]
+
+
 class UsageForm(forms.Form):
     """The controls above the figures, bound to the address. What is wrong there is said and counts as not given."""
 
@@ -52,10 +59,13 @@ class UsageForm(forms.Form):
         super().__init__(defaults | self._dates_of(values.get("range", DEFAULT_RANGE)) | values.dict())
         for name, label in (("from", "From"), ("to", "To, inclusive")):
             self.fields[name] = forms.DateField(label=label, required=False, widget=_DateInput(self.today))
-        self.meters = [meter for meter in Meter.objects.select_related("part_of") if meter.is_additive]
+        self.meters = list(all_meters())
         self.projects = list(Project.objects.for_organisation(organisation)[:MOST_CHOICES])
         self.keys = list(_recent_keys(organisation))
         self._choices("measure", [(TOKENS, "Tokens in total"), *((meter.key, meter.name) for meter in self.meters)])
+        self._choices(
+            "group", [*GROUPS, *((name, label_title(name)) for name in label_names() if name not in GROUP_WORDS)]
+        )
         self._choices("model", [("", "All models"), *((name, name) for name in _models(organisation))])
         self._choices("project", [("", "All projects"), *((one.public_id, one.name) for one in self.projects)])
         self._choices("key", [("", "All keys"), *((one.public_id, one.name) for one in self.keys)])

@@ -45,15 +45,19 @@ class Question:
     start: datetime
     end: datetime
     granularity: Granularity
-    # meter, model, project or api_key.
+    # meter, model, project, api_key or the name of a label.
     group: str
     # "tokens" for tokens in total, or a meter's key.
     measure: str
     measure_name: str
     unit: str
     meters: tuple[str, ...]
+    # Whether figures may be added up over buckets and groups.
+    is_additive: bool
     # Meters that make up the tokens in total.
     pools: tuple[str, ...]
+    # Meters that the readings above the chart are taken from.
+    additive: tuple[str, ...]
     filters: UsageFilter
     # The organisation's: days are counted in it.
     zone: ZoneInfo
@@ -133,7 +137,9 @@ def read_question(form: UsageForm) -> Question:
         measure_name=meters[0].name if measure != TOKENS else "Tokens in total",
         unit=meters[0].unit if meters else TOKENS,
         meters=keys,
+        is_additive=all(meter.is_additive for meter in meters),
         pools=tuple(meter.key for meter in _measured(form, TOKENS)),
+        additive=tuple(meter.key for meter in form.meters if meter.is_additive),
         filters=_filters(form, keys),
         zone=zone,
     )
@@ -142,7 +148,7 @@ def read_question(form: UsageForm) -> Question:
 def figures(organisation: Organisation, question: Question, now: datetime) -> Figures:
     """The page's figures, in a handful of queries whatever the range and the number of groups."""
     report = _report(organisation, question)
-    groups = _by_group(report)
+    groups = _by_group(report if question.is_additive else _report(organisation, question, granularity="total"))
     received_at = last_received_at(organisation)
     return Figures(
         question=question,
@@ -150,7 +156,7 @@ def figures(organisation: Organisation, question: Question, now: datetime) -> Fi
         chart=_chart(organisation, question, report, groups, now) if groups else None,
         listed=groups[:MOST_LISTED],
         unlisted=max(0, len(groups) - MOST_LISTED),
-        total=exact_sum(one.total for one in groups),
+        total=exact_sum(one.total for one in groups) if question.is_additive else _total(organisation, question),
         count=sum(one.count for one in groups),
         lag=lag(now, organisation),
         last_received_at=received_at,
@@ -185,7 +191,7 @@ def safe_cell(text: str) -> str:
 
 def _measured(form: UsageForm, measure: str) -> list[Meter]:
     if measure == TOKENS:
-        return [meter for meter in form.meters if meter.unit == TOKENS and meter.part_of is None]
+        return [meter for meter in form.meters if meter.unit == TOKENS and meter.is_additive and meter.part_of is None]
     return [meter for meter in form.meters if meter.key == measure]
 
 
@@ -208,19 +214,27 @@ def _filters(form: UsageForm, meters: tuple[str, ...]) -> UsageFilter:
     )
 
 
-def _report(organisation: Organisation, question: Question) -> UsageReport:
+def _report(
+    organisation: Organisation, question: Question, granularity: Granularity | None = None, *, split: bool = True
+) -> UsageReport:
     return usage(
         organisation,
         start=question.start,
         end=question.end,
-        granularity=question.granularity,
-        group_by=(question.group,),
+        granularity=granularity or question.granularity,
+        group_by=(question.group,) if split else (),
         filters=question.filters,
     )
 
 
+def _total(organisation: Organisation, question: Question) -> Decimal:
+    """The one figure of a meter that is no sum, over the range and all groups."""
+    report = _report(organisation, question, "total", split=False)
+    return report.rows[0].value if report.rows else Decimal(0)
+
+
 def _by_group(report: UsageReport) -> list[Listed]:
-    """Groups by size, the largest first."""
+    """Groups by size, the largest first; of what may not be added, from a report with one bucket."""
     [group] = report.group_by
     values: dict[str, list[Decimal]] = {}
     counts: dict[str, int] = {}
@@ -244,6 +258,7 @@ def _since(received_at: datetime | None, now: datetime) -> str:
 
 def _tiles(organisation: Organisation, question: Question) -> Tiles:
     filters = UsageFilter(
+        meters=question.additive,
         models=question.filters.models,
         project_ids=question.filters.project_ids,
         api_key_ids=question.filters.api_key_ids,
@@ -264,28 +279,37 @@ def _tiles(organisation: Organisation, question: Question) -> Tiles:
 def _chart(
     organisation: Organisation, question: Question, report: UsageReport, groups: Sequence[Listed], now: datetime
 ) -> dict[str, Any]:
-    """A stack per bucket: the largest groups, and the others together."""
+    """A stack per bucket: the largest groups, and the others together. What may not be added stands side by side, and
+    the smaller groups are left to the list."""
     starts = _drawn_buckets(organisation, question, report, now)
     place = {one.value: min(number, MOST_DRAWN) for number, one in enumerate(groups)}
     cells: dict[tuple[int, datetime], list[Decimal]] = {}
     for row in report.rows:
         cells.setdefault((place[row.group[0]], row.start), []).append(row.value)
     names = [one.name for one in groups[:MOST_DRAWN]]
-    if len(groups) > MOST_DRAWN:
+    if len(groups) > MOST_DRAWN and question.is_additive:
         names.append(f"{len(groups) - MOST_DRAWN} others")
     within_a_day = question.end - question.start <= timedelta(hours=25)
     pattern = "H:i" if within_a_day and question.granularity != "day" else LABELS[question.granularity]
-    return {
+    figure = {
         "title": question.measure_name,
         "caption": f"{_day(question.first_day)} to {_day(question.last_day)}, {organisation.time_zone}",
         "kind": "bar",
         "unit": question.unit,
         "labels": [format_date(start.astimezone(question.zone), pattern) for start in starts],
         "series": [
-            {"name": name, "values": [exact_sum(cells.get((number, start), ())) for start in starts]}
+            {"name": name, "values": [_drawn(cells.get((number, start)), question) for start in starts]}
             for number, name in enumerate(names)
         ],
     }
+    return figure if question.is_additive else figure | {"stacked": False, "total": False}
+
+
+def _drawn(values: Sequence[Decimal] | None, question: Question) -> Decimal | None:
+    """A sum of nothing is zero; the largest of nothing, or its average, is not known."""
+    if question.is_additive:
+        return exact_sum(values or ())
+    return values[0] if values else None
 
 
 def _day(day: date) -> str:

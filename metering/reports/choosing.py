@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from accounts.errors import DomainError
 from accounts.remembering import remembered
-from metering.models import Meter
+from metering.models import Meter, MeterRevision
 
 
 class UnknownMeterError(DomainError):
@@ -53,6 +53,13 @@ def partial_meters() -> frozenset[str]:
 def whole_meters() -> tuple[str, ...]:
     """Keys of the meters that are not part of another."""
     return tuple(meter.key for meter in all_meters() if meter.part_of is None)
+
+
+@remembered
+def label_names() -> tuple[str, ...]:
+    """The dimensions that series have as labels, of all meters and their revisions, in the order of names."""
+    definitions: list[Meter | MeterRevision] = [*all_meters(), *MeterRevision.objects.all()]
+    return tuple(sorted({name for one in definitions for name in (*one.dimensions, *one.tiers)} - {"model"}))
 
 
 @remembered

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_safe
 
 from accounts.access import MemberRequest, member_required
 from accounts.first_event import curl_line
-from metering.forms import GROUP_WORDS, GROUPS, UsageForm
+from metering.forms import GROUP_WORDS, GROUPS, UsageForm, label_title
 from metering.usage_page import Figures, Question, csv_rows, figures, read_question
 
 PAGE = "metering/usage.html"
@@ -64,15 +64,15 @@ def _lines(request: MemberRequest, question: Question) -> Iterator[str]:
 
 
 def _context(request: MemberRequest, form: UsageForm, found: Figures, query: str) -> dict[str, Any]:
-    slug = request.organisation.slug
+    slug, group = request.organisation.slug, found.question.group
     address = reverse("metering:usage", args=[slug])
     return {
         "active_nav": "usage",
         "form": form,
         "figures": found,
         "question": found.question,
-        "group_name": dict(GROUPS)[found.question.group],
-        "group_word": GROUP_WORDS[found.question.group],
+        "group_name": dict(GROUPS).get(group) or label_title(group),
+        "group_word": GROUP_WORDS.get(group) or label_title(group).lower(),
         "poll_url": f"{address}?{query}{'&' if query else ''}{SEEN}={found.fingerprint}",
         "csv_url": reverse("metering:usage_csv", args=[slug]) + (f"?{query}" if query else ""),
         "send_example": curl_line(form.keys[0].public_id if form.keys else request.organisation.public_id),

@@ -269,3 +269,40 @@ def test_a_meter_of_the_operator_can_be_chosen(acme, key, page):
     shown = page(measure="gpu_seconds")
     assert shown.context["figures"].total == Decimal("1.5")
     assert "GPU seconds by model" in text(shown)
+
+
+def test_a_meter_that_is_no_sum_is_never_added_up(page, key):
+    Meter.objects.create(
+        key="peak",
+        name="Peak",
+        event_type="ai.usage",
+        value_field="peak",
+        aggregation="max",
+        unit="GB",
+        dimensions=["model"],
+    )
+    for hours, (model, peak) in enumerate([("m-1", 5), ("m-1", 9), ("m-2", 7), ("m-2", 7)]):
+        send(event(key, NOW - timedelta(hours=24 * hours + 1), model=model, peak=peak), now=NOW)
+    fold_all(NOW)
+    shown = page(measure="peak")
+    listed = text(shown)[text(shown).index('id="usage-list"') :]
+    assert re.findall(r'data-label="GB">([^<]*)<', listed) == ["9", "7", "9"]
+    assert "All together" in listed
+    assert "Share" not in listed
+    chart = shown.context["figures"].chart
+    assert (chart["stacked"], chart["total"]) == (False, False)
+    assert {value for one in chart["series"] for value in one["values"]} == {None, 5, 7, 9}
+    csv_values = [row["value"] for row in lines(page("metering:usage_csv", measure="peak"))]
+    assert sorted(csv_values) == ["5", "7", "7", "9"]
+
+
+def test_usage_is_split_by_any_label_that_a_meter_keeps(page, key):
+    Meter.objects.create(
+        key="calls", name="Calls", event_type="ai.usage", aggregation="count", unit="calls", dimensions=["service_tier"]
+    )
+    send(event(key, NOW, service_tier="batch"), event(key, NOW), now=NOW)
+    fold_all(NOW)
+    shown = text(page(measure="calls", group="service_tier"))
+    assert "Calls by service tier" in shown
+    assert '<th scope="row">batch</th>' in shown
+    assert '<th scope="row">none</th>' in shown
