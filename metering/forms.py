@@ -11,8 +11,7 @@ from django import forms
 from django.db.models import F, QuerySet
 
 from accounts.models import ApiKey, Organisation, Project
-from metering.models import Series
-from metering.reports import all_meters, label_names
+from metering.models import Meter, Series
 
 CUSTOM = "custom"
 RANGES = [
@@ -52,20 +51,26 @@ class UsageForm(forms.Form):
     project = forms.ChoiceField(label="Project", required=False)
     key = forms.ChoiceField(label="API key", required=False)
 
-    def __init__(self, values: Any, *, organisation: Organisation, now: datetime) -> None:
+    def __init__(
+        self,
+        values: Any,
+        *,
+        organisation: Organisation,
+        now: datetime,
+        meters: Sequence[Meter],
+        labels: Sequence[str],
+    ) -> None:
         self.organisation = organisation
         self.today = now.astimezone(organisation.zone).date()
         defaults = {"range": DEFAULT_RANGE, "group": "model", "measure": TOKENS}
         super().__init__(defaults | self._dates_of(values.get("range", DEFAULT_RANGE)) | values.dict())
         for name, label in (("from", "From"), ("to", "To, inclusive")):
             self.fields[name] = forms.DateField(label=label, required=False, widget=_DateInput(self.today))
-        self.meters = list(all_meters())
+        self.meters = list(meters)
         self.projects = list(Project.objects.for_organisation(organisation)[:MOST_CHOICES])
         self.keys = list(_recent_keys(organisation))
         self._choices("measure", [(TOKENS, "Tokens in total"), *((meter.key, meter.name) for meter in self.meters)])
-        self._choices(
-            "group", [*GROUPS, *((name, label_title(name)) for name in label_names() if name not in GROUP_WORDS)]
-        )
+        self._choices("group", [*GROUPS, *((name, label_title(name)) for name in labels if name not in GROUP_WORDS)])
         self._choices("model", [("", "All models"), *((name, name) for name in _models(organisation))])
         self._choices("project", [("", "All projects"), *((one.public_id, one.name) for one in self.projects)])
         self._choices("key", [("", "All keys"), *((one.public_id, one.name) for one in self.keys)])

@@ -2,9 +2,10 @@
 
 import csv
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
-from django.http import HttpResponse, StreamingHttpResponse
+from django.http import HttpResponse, QueryDict, StreamingHttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
@@ -14,6 +15,7 @@ from django.views.decorators.http import require_safe
 from accounts.access import MemberRequest, member_required
 from accounts.first_event import curl_line
 from metering.forms import GROUP_WORDS, GROUPS, UsageForm, label_title
+from metering.reports import all_meters, label_names
 from metering.usage_page import Figures, Question, csv_rows, figures, read_question
 
 PAGE = "metering/usage.html"
@@ -29,7 +31,7 @@ def usage(request: MemberRequest) -> HttpResponse:
     now = timezone.now()
     asked = request.GET.copy()
     seen = asked.pop(SEEN, [""])[-1]
-    form = UsageForm(asked, organisation=request.organisation, now=now)
+    form = _form(request, asked, now)
     found = figures(request.organisation, read_question(form), now)
     if request.htmx and seen == found.fingerprint:
         return HttpResponse(status=204)
@@ -43,11 +45,15 @@ def usage(request: MemberRequest) -> HttpResponse:
 @require_safe
 def usage_csv(request: MemberRequest) -> StreamingHttpResponse:
     """The figures of the page as a file, line by line."""
-    question = read_question(UsageForm(request.GET, organisation=request.organisation, now=timezone.now()))
+    question = read_question(_form(request, request.GET, timezone.now()))
     response = StreamingHttpResponse(_lines(request, question), content_type="text/csv; charset=utf-8")
     name = f"usage-{request.organisation.slug}-{question.first_day}-to-{question.last_day}.csv"
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
+
+
+def _form(request: MemberRequest, values: QueryDict, now: datetime) -> UsageForm:
+    return UsageForm(values, organisation=request.organisation, now=now, meters=all_meters(), labels=label_names())
 
 
 class _Echo:
