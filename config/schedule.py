@@ -21,6 +21,8 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "seal finished days": {"task": "metering.tasks.seal_finished_days", "schedule": crontab(minute=20)},
     # After the comparison, which has then seen the events once more; daily, since what may not go today may tomorrow.
     "drop expired events": {"task": "metering.tasks.drop_expired_events", "schedule": crontab(hour=4, minute=40)},
+    # Uploaded usage files whose message was lost, or whose worker died.
+    "carry on usage imports": {"task": "metering.tasks.carry_on_usage_imports", "schedule": timedelta(minutes=1)},
     # Periods end at any quarter hour, since anchors do.
     "close ended periods": {"task": "billing.tasks.close_ended_periods", "schedule": timedelta(minutes=5)},
     # At night: sessions that ended long ago and were only ever added to.

@@ -252,6 +252,8 @@ EVENT_RETENTION_MONTHS = env.integer("EVENT_RETENTION_MONTHS", default=0)
 # Where each month is written to, and checked, before it is dropped. Empty: nowhere.
 EVENT_ARCHIVE_DIR = env.text("EVENT_ARCHIVE_DIR", default="")
 EVENT_ARCHIVE_FORMAT = env.choice("EVENT_ARCHIVE_FORMAT", ("ndjson", "parquet"), default="ndjson")
+# Of an upload in the admin; the command import_usage takes files of any size.
+USAGE_FILE_MAX_BYTES = 512 * 1024 * 1024
 # Clocks of senders differ; events further ahead than this are refused.
 FUTURE_TOLERANCE_SECONDS = env.integer("FUTURE_TOLERANCE_SECONDS", default=3600)
 # A JSON body is held in memory whole; NDJSON is not, and may be of any length.
@@ -301,6 +303,7 @@ ADMIN_NAVIGATION = [
             ("Meters", "straighten", "metering_meter"),
             ("Batches", "inventory_2", "metering_ingestbatch"),
             ("Rejected events", "report", "metering_rejectedevent"),
+            ("Usage files", "upload_file", "metering_usageimport"),
             ("Comparisons", "balance", "metering_totalscheck"),
             ("Dropped months", "delete_sweep", "metering_droppedmonth"),
         ),

@@ -37,7 +37,7 @@ class Rejection:
     @property
     def text(self) -> str:
         """The body as PostgreSQL can hold it."""
-        return _storable(self.body[:EVENT_MAX_BYTES].decode(errors="replace"))
+        return storable(self.body[:EVENT_MAX_BYTES].decode(errors="replace"))
 
     @property
     def digest(self) -> str:
@@ -67,13 +67,13 @@ def keep_rejections(cursor: CursorWrapper, rejections: Sequence[Rejection], orig
 
 
 def _columns(rejection: Rejection, digest: str, count: int, origin: Origin) -> list[Any]:
-    about = [rejection.organisation_id, str(rejection.reason), _storable(rejection.detail)]
-    names = [_storable(rejection.source)[:TEXT_LIMIT], _storable(rejection.event_id)[:TEXT_LIMIT]]
+    about = [rejection.organisation_id, str(rejection.reason), storable(rejection.detail)]
+    names = [storable(rejection.source)[:TEXT_LIMIT], storable(rejection.event_id)[:TEXT_LIMIT]]
     arrival = [origin.format, origin.service_token_id, origin.received_at, origin.received_at]
     return [*about, *names, rejection.text, digest, count, *arrival, RejectedEvent.State.OPEN.value]
 
 
-def _storable(text: str) -> str:
-    """Without NUL and half surrogates, which PostgreSQL's text cannot hold, and without secrets."""
+def storable(text: str) -> str:
+    """A text without NUL and half surrogates, which PostgreSQL's text cannot hold, and without secrets."""
     whole = text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
     return _SECRET.sub(r"\1-[removed]", whole)

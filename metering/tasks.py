@@ -2,13 +2,14 @@
 
 import logging
 from dataclasses import asdict
+from datetime import timedelta
 
 from celery import shared_task
 from django.utils import timezone
 
 from accounts.enqueue import enqueue_on_commit
-from metering import aggregation
-from metering.models import DroppedMonth, TotalsCheck
+from metering import aggregation, usage_imports
+from metering.models import DroppedMonth, TotalsCheck, UsageImport
 from metering.partitions import ensure_event_partitions
 from metering.retention import drop_expired_months
 from metering.sealing import seal_days
@@ -21,6 +22,8 @@ MOST_GROUPS = 20
 # task would otherwise fold crumbs without end, each for the price of a whole group.
 CRUMBS_EVENTS = 10_000
 CRUMBS_BATCHES = 200
+# One task imports for this long, well within the time that a task has.
+IMPORT_FOR = timedelta(minutes=4)
 # Differences written down with the check; the number of all is kept anyway.
 MOST_DETAIL = 100
 
@@ -68,6 +71,17 @@ def seal_finished_days() -> None:
         logger.error("A day could not be sealed: %s", failure)
     if sealed.more:
         enqueue_on_commit(seal_finished_days)
+
+
+@shared_task
+def carry_on_usage_imports() -> None:
+    """Import uploaded usage files for some minutes, the oldest first; the rest in another task."""
+    now = timezone.now()
+    usage_imports.cancel_forgotten(now=now)
+    for row in UsageImport.objects.due(now).order_by("pk"):
+        if not usage_imports.carry_on(row, clock=timezone.now, until=now + IMPORT_FOR):
+            enqueue_on_commit(carry_on_usage_imports)
+            return
 
 
 @shared_task

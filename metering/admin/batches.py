@@ -16,7 +16,7 @@ from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminTextInputWidget, UnfoldBooleanWidget
 
 from accounts.admin_rows import ReadOnlyAdmin, operator_of
-from accounts.models import Organisation
+from metering.admin.naming import OrganisationField
 from metering.aggregation import lag
 from metering.event_lookup import look_up_event
 from metering.models import IngestBatch
@@ -27,15 +27,9 @@ from metering.reports.work_lists import unmatched_types
 class EventForm(forms.Form):
     """Names an event, as the sender does."""
 
-    organisation = forms.CharField(label="Organisation (slug or org_… id)", widget=UnfoldAdminTextInputWidget)
+    organisation = OrganisationField()
     source = forms.CharField(max_length=255, strip=False, widget=UnfoldAdminTextInputWidget)
     id = forms.CharField(max_length=255, strip=False, widget=UnfoldAdminTextInputWidget)
-
-    def clean_organisation(self) -> Organisation:
-        found = Organisation.objects.named(self.cleaned_data["organisation"]).first()
-        if found is None:
-            raise forms.ValidationError("There is no such organisation.")
-        return found
 
 
 class VoidForm(forms.Form):

@@ -5,6 +5,7 @@ from metering.models.meters import Aggregation, Meter, MeterRevision
 from metering.models.seals import Seal, SealTile
 from metering.models.totals_checks import TotalsCheck
 from metering.models.usage import Series, UniqueDayValue, UniqueValue, UsageDay, UsageInterval
+from metering.models.usage_imports import UsageImport, UsageImportPiece, UsageImportRefusal
 
 __all__ = [
     "Aggregation",
@@ -22,5 +23,8 @@ __all__ = [
     "UniqueDayValue",
     "UniqueValue",
     "UsageDay",
+    "UsageImport",
+    "UsageImportPiece",
+    "UsageImportRefusal",
     "UsageInterval",
 ]

@@ -13,8 +13,9 @@ from metering.formats.usage_files.drafts import (
     look_over,
     look_over_lines,
     shift_to,
+    survey,
 )
-from metering.formats.usage_files.rows import SUFFIXES, Row, UnusableFile
+from metering.formats.usage_files.rows import SUFFIXES, Row, UnusableFile, format_of
 
 __all__ = [
     "RESERVED_FIELDS",
@@ -24,7 +25,9 @@ __all__ = [
     "UsageFile",
     "drafts",
     "event_lines",
+    "format_of",
     "look_over",
     "look_over_lines",
     "shift_to",
+    "survey",
 ]

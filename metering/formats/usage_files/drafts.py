@@ -82,6 +82,12 @@ def look_over(path: Path, columns: Mapping[str, str] | None = None, *, name: str
 
     `name` is what the file is called where its path does not say; `digest` its SHA-256 where that is known.
     """
+    file = survey(path, name=name, digest=digest)
+    return replace(file, columns=_columns(columns, list(file.present)))
+
+
+def survey(path: Path, *, name: str = "", digest: str = "") -> UsageFile:
+    """Digest, length and the columns that a file has, with those whose names say what they hold."""
     file = _measured(path, format_of(name or path.name), digest)
     if file.format == "parquet":
         present = parquet_columns(path)
@@ -90,7 +96,7 @@ def look_over(path: Path, columns: Mapping[str, str] | None = None, *, name: str
         present = list(first.values) if first else []
     if not present or (file.format == "parquet" and not file.lines):
         raise UnusableFile(f"{name or path} has no rows: a CSV file needs a header and a row below it.")
-    return replace(file, columns=_columns(columns, present), present=tuple(present))
+    return replace(file, columns=usual_columns(present), present=tuple(present))
 
 
 def look_over_lines(path: Path) -> UsageFile:
