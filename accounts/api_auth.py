@@ -17,7 +17,7 @@ from rest_framework.authentication import BaseAuthentication, get_authorization_
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from accounts import credentials
+from accounts import credentials, rate_limits
 from accounts.models import AccessToken, Organisation, Scope, ServiceToken
 from accounts.prepared import run_prepared
 from accounts.problems import Problem
@@ -54,7 +54,7 @@ class TokenAuthentication(BaseAuthentication):
         token = _find_token(_bearer_secret(request))
         now = timezone.now()
         if token is None:
-            raise _refusal("unknown_token", "This token is not known here.")
+            raise _unknown(request, now)
         if token.revoked_at is not None:
             raise _refusal("token_revoked", "This token has been revoked.")
         if not token.is_live(now):
@@ -150,6 +150,15 @@ def _touch_last_used(token: ServiceToken | AccessToken, now: datetime) -> None:
         return
     due = Q(last_used_at=None) | Q(last_used_at__lte=cutoff)
     type(token).objects.filter(due, pk=token.pk).update(last_used_at=now)
+
+
+def _unknown(request: Request, now: datetime) -> Problem:
+    """A guess or a mistake; who goes on like that from one place is told to wait, while valid tokens pass."""
+    if rate_limits.is_within(rate_limits.UNKNOWN_TOKEN, request._request, now):
+        return _refusal("unknown_token", "This token is not known here.")
+    refusal = Problem(429, "too_many_attempts", "Too many unknown tokens came from your address. Wait a minute.")
+    refusal.wait = rate_limits.wait_of(rate_limits.UNKNOWN_TOKEN, now)  # type: ignore[attr-defined]
+    return refusal
 
 
 def _refusal(code: str, detail: str) -> Problem:

@@ -24,6 +24,7 @@ from accounts.audit import Actor
 from accounts.credentials import Credential
 from accounts.errors import DomainError
 from accounts.models import ApiKey, ApiKeySecret, Organisation, Project
+from accounts.notices import leave_notices
 from accounts.organisations import refuse_if_suspended
 from accounts.prepared import run_prepared
 
@@ -333,8 +334,8 @@ def valid_key_name(name: str) -> str:
 def record_about_key(
     api_key: ApiKey, action: str, actor: Actor, request: HttpRequest | None, details: Mapping[str, object]
 ) -> None:
-    """An entry about a key; every verb that changes one leaves one."""
-    audit.record(
+    """An entry about a key, as every verb leaves one, and notices of it to those who are to hear."""
+    entry = audit.record(
         action,
         organisation=api_key.organisation,
         actor=actor,
@@ -343,3 +344,4 @@ def record_about_key(
         details=details,
         request=request,
     )
+    leave_notices(entry, maker=api_key.created_by)

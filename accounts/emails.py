@@ -7,7 +7,7 @@ from django.core.mail import EmailMultiAlternatives
 from django.template.loader import render_to_string
 from django.urls import reverse
 
-from accounts.models import Invitation
+from accounts.models import AuditEntry, Invitation, User
 
 
 def send_invitation(invitation: Invitation, token: str) -> None:
@@ -15,6 +15,30 @@ def send_invitation(invitation: Invitation, token: str) -> None:
     link = settings.SITE_URL + reverse("accounts:invitation_accept", args=[token])
     context = {"invitation": invitation, "link": link}
     send("invitation", invitation.email, context)
+
+
+def send_notices(user: User, acts: list[tuple[AuditEntry, str]], *, more: int, is_urgent: bool) -> None:
+    """What others did to keys and tokens, each act as its entry and in words; `more` were left out."""
+    organisation = acts[0][0].organisation
+    context = {
+        "user": user,
+        "organisation": organisation,
+        "acts": [(entry, words, _page_of(entry)) for entry, words in acts],
+        "more": more,
+        "is_urgent": is_urgent,
+        "profile_url": settings.SITE_URL + reverse("accounts:profile"),
+    }
+    send("key_notices", user.email, context)
+
+
+def _page_of(entry: AuditEntry) -> str:
+    """Where the key or token can be looked at; service tokens only in the admin."""
+    if entry.organisation is None:
+        return settings.SITE_URL + reverse("admin:accounts_servicetoken_changelist")
+    slug = entry.organisation.slug
+    if entry.action.startswith("api_key."):
+        return settings.SITE_URL + reverse("accounts:key", args=[slug, entry.subject_id])
+    return settings.SITE_URL + reverse("accounts:access_tokens", args=[slug])
 
 
 def send(name: str, to: str, context: dict[str, Any]) -> None:

@@ -22,6 +22,8 @@ ROLE_TEXTS = {
     Role.VIEWER: "Viewer: reads everything, changes nothing",
 }
 EXPIRIES = [("", "Never"), ("7", "In 7 days"), ("30", "In 30 days"), ("90", "In 90 days"), ("365", "In a year")]
+# Keys of one report by hand.
+MOST_PASTED = 50
 # The choice that leaves an expiry alone.
 KEEP = "keep"
 OVERLAPS = [("0", "At once"), ("1", "In an hour"), ("24", "In a day"), ("168", "In a week"), ("720", "In 30 days")]
@@ -65,9 +67,14 @@ class OrganisationForm(forms.Form):
 class ProfileForm(forms.ModelForm):
     class Meta:
         model = User
-        fields = ("name",)
+        fields = ("name", "wants_key_notices")
+        labels = {"wants_key_notices": "E-mail me about keys and tokens"}
         widgets = {"name": forms.TextInput(attrs={"autocomplete": "name"})}
-        help_texts = {"name": "How other members see you."}
+        help_texts = {
+            "name": "How other members see you.",
+            "wants_key_notices": "Owners and admins hear when somebody else makes, rotates or revokes one. "
+            "You are told of a leaked key in any case.",
+        }
 
 
 class InvitationForm(forms.Form):
@@ -184,6 +191,25 @@ class KeyRevocationForm(forms.Form):
         help_text="Kept in the audit log.",
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
+
+
+class LeakedKeyForm(forms.Form):
+    secrets = forms.CharField(
+        label="The key",
+        max_length=10_000,
+        help_text="Whole, as you found it. Several: one per line.",
+        widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false", "autocapitalize": "off", "autocomplete": "off"}),
+    )
+    url = forms.CharField(
+        label="Where you found it",
+        max_length=2000,
+        required=False,
+        help_text="An address, if there is one. Its owners see it.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "inputmode": "url"}),
+    )
+
+    def clean_secrets(self) -> list[str]:
+        return self.cleaned_data["secrets"].split()[:MOST_PASTED]
 
 
 class RotationForm(OnceForm):

@@ -4,9 +4,18 @@ from importlib import import_module
 
 from celery import shared_task
 from django.conf import settings
+from django.utils import timezone
+
+from accounts import notices, rate_limits
 
 
 @shared_task
 def clear_expired_sessions() -> None:
-    """Sign-ins that ended by themselves leave their row behind; this removes them."""
+    """Sign-ins that ended by themselves leave their row behind, counted attempts too; this removes them."""
     import_module(settings.SESSION_ENGINE).SessionStore.clear_expired()
+    rate_limits.forget_attempts(timezone.now())
+
+
+@shared_task
+def send_notices() -> None:
+    notices.send_due(now=timezone.now())

@@ -16,6 +16,7 @@ from accounts.credentials import Credential
 from accounts.errors import DomainError
 from accounts.models import AccessToken, Organisation, ServiceToken
 from accounts.models.tokens import ACCESS_SCOPES, SERVICE_SCOPES, Token
+from accounts.notices import leave_notices
 from accounts.organisations import refuse_if_suspended
 
 
@@ -120,7 +121,7 @@ def _fill(
 
 
 def _record(token: ServiceToken | AccessToken, action: str, actor: Actor, request: HttpRequest | None) -> None:
-    audit.record(
+    entry = audit.record(
         action,
         organisation=token.organisation if isinstance(token, AccessToken) else None,
         actor=actor,
@@ -129,3 +130,4 @@ def _record(token: ServiceToken | AccessToken, action: str, actor: Actor, reques
         details={"scopes": ", ".join(str(scope) for scope in token.scopes)},
         request=request,
     )
+    leave_notices(entry, maker=token.created_by)

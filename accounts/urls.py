@@ -1,6 +1,17 @@
 from django.urls import URLPattern, path
 
-from accounts.views import audit, home, invitations, key_revocations, keys, mailbox, members, projects, tokens
+from accounts.views import (
+    audit,
+    home,
+    invitations,
+    key_revocations,
+    keys,
+    leaked_keys,
+    mailbox,
+    members,
+    projects,
+    tokens,
+)
 
 app_name = "accounts"
 urlpatterns: list[URLPattern] = [
@@ -40,6 +51,7 @@ urlpatterns: list[URLPattern] = [
         name="access_token_revocation",
     ),
     path("o/<slug:slug>/audit/", audit.audit, name="audit"),
+    path("report-leaked-key/", leaked_keys.leaked_key, name="leaked_key"),
     path("dev/mailbox/", mailbox.mailbox, name="mailbox"),
     path("dev/mailbox/<str:name>/", mailbox.mailbox_message, name="mailbox_message"),
     path("dev/mailbox/<str:name>/html/", mailbox.mailbox_html, name="mailbox_html"),

@@ -27,6 +27,8 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "close ended periods": {"task": "billing.tasks.close_ended_periods", "schedule": timedelta(minutes=5)},
     # At night: sessions that ended long ago and were only ever added to.
     "clear expired sessions": {"task": "accounts.tasks.clear_expired_sessions", "schedule": crontab(hour=2, minute=10)},
+    # What others did to keys and tokens; often, since a leaked key is told this way too.
+    "send notices about keys": {"task": "accounts.tasks.send_notices", "schedule": timedelta(seconds=30)},
     # E-mails about new invoices that did not go out at once.
     "announce invoices": {"task": "billing.tasks.announce_invoices", "schedule": timedelta(minutes=1)},
     # Finalised invoices that are not at Stripe yet.

@@ -58,6 +58,7 @@ class OurUserAdmin(UserAdmin, OperatorAdmin):
     fieldsets = (
         (None, {"fields": ("email", "name", "password")}),
         ("Operator", {"fields": ("is_active", "is_staff", "is_superuser", "groups", "user_permissions")}),
+        ("E-mails", {"fields": ("wants_key_notices",)}),
         ("Times", {"fields": ("created_at", "last_login")}),
     )
     add_fieldsets = ((None, {"fields": ("email", "name", "usable_password", "password1", "password2")}),)

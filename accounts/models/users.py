@@ -33,6 +33,8 @@ class User(AbstractBaseUser, PermissionsMixin):
     # Staff are operators of this installation: they may enter the admin.
     is_staff = models.BooleanField(default=False)
     is_active = models.BooleanField(default=True)
+    # Whether to be told by e-mail when somebody else makes, rotates or revokes a key or token.
+    wants_key_notices = models.BooleanField("tell me about keys", default=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     objects = UserManager()

@@ -1,8 +1,12 @@
 """What answers when no view does: a page for people, a problem for programs under /v1/."""
 
+from datetime import datetime
+
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.views import defaults
 
+from accounts import rate_limits
 from accounts.problems import is_api, problem_response
 
 
@@ -28,3 +32,10 @@ def server_error(request: HttpRequest) -> HttpResponse:
     if is_api(request):
         return problem_response(500, "server_error", "Something broke on our side; it has been logged. Try again.")
     return defaults.server_error(request)
+
+
+def too_many_requests(request: HttpRequest, limit: rate_limits.Limit, now: datetime) -> HttpResponse:
+    """The page of whoever tried a thing too often."""
+    response = render(request, "429.html", status=429)
+    response["Retry-After"] = str(rate_limits.wait_of(limit, now))
+    return response

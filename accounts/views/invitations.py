@@ -11,11 +11,12 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 
-from accounts import emails, memberships
+from accounts import emails, memberships, rate_limits
 from accounts.access import MemberRequest, member_required, public
 from accounts.errors import DomainError
 from accounts.forms import InvitationForm
 from accounts.models import Capability, Invitation, Membership, Role, User
+from accounts.views.errors import too_many_requests
 from accounts.views.members import members_page
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ def invitation_accept(request: HttpRequest, token: str) -> HttpResponse:
     """What the link in the e-mail opens, for whoever opens it, in whatever state the invitation is."""
     invitation = memberships.find_invitation(token)
     if invitation is None:
-        raise Http404("There is no such invitation.")
+        return _unknown(request)
     user = request.user if isinstance(request.user, User) else None
     if user is not None and _is_member(invitation, user):
         return redirect("billing:overview", slug=invitation.organisation.slug)
@@ -86,6 +87,14 @@ def invitation_accept(request: HttpRequest, token: str) -> HttpResponse:
         "has_account": User.objects.filter(email=invitation.email).exists() if state == "anonymous" else False,
     }
     return render(request, "accounts/invitation_accept.html", context)
+
+
+def _unknown(request: HttpRequest) -> HttpResponse:
+    """A link that was cut off in the mail, or a guess: who goes on guessing has to wait."""
+    now = timezone.now()
+    if not rate_limits.is_within(rate_limits.UNKNOWN_INVITATION, request, now):
+        return too_many_requests(request, rate_limits.UNKNOWN_INVITATION, now)
+    raise Http404("There is no such invitation.")
 
 
 def _state(invitation: Invitation, user: User | None) -> str:

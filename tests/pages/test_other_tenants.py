@@ -25,8 +25,8 @@ INTAKE = {"events", "litellm", "otlp-traces", "openmeter-events"} | {
 }
 # Asked about one event, named in the query.
 ABOUT_EVENTS = [route for route in routes_of_the_api() if route.name in {"proofs", "v1_event_lines"}]
-# A filter by subject and a list of ids, each tried by itself; and the same document for everybody.
-OTHERS = {"openmeter-meter-query", "openapi", "api-keys-revocation"}
+# A filter by subject and a list of ids, each tried by itself; the same for everybody.
+OTHERS = {"openmeter-meter-query", "openapi", "api-keys-revocation", "leaked-keys"}
 
 
 def address_of(name: str, world) -> str:
