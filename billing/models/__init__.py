@@ -6,6 +6,7 @@ from billing.models.payers import BillingDetails
 from billing.models.plans import ComponentKind, Plan, PlanVersion, PriceComponent
 from billing.models.price_book import Price, PriceKind
 from billing.models.price_corrections import CorrectedInvoice, PriceCorrection
+from billing.models.price_proposals import PriceProposal, ProposedPrice
 from billing.models.stripe_mirror import StripeCustomer, StripeEvent, StripeInvoice
 from billing.models.subscriptions import Subscription, SubscriptionPhase
 
@@ -25,6 +26,8 @@ __all__ = [
     "PriceComponent",
     "PriceCorrection",
     "PriceKind",
+    "PriceProposal",
+    "ProposedPrice",
     "StripeCustomer",
     "StripeEvent",
     "StripeInvoice",

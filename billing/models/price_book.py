@@ -6,7 +6,7 @@ Which of several rows in force wins is told in `billing.rating.price_book`.
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Self
+from typing import Any, Self
 
 from django.db import models
 from django.utils import timezone
@@ -51,10 +51,10 @@ class PriceRows(models.QuerySet["Price"]):
         return self.standing().filter(ends_later, valid_from__lte=now).order_by("valid_from", "known_from", "pk")
 
 
-class Price(models.Model):
-    public_id = models.CharField(max_length=32, unique=True, default=price_id, editable=False)
+class PriceFields(models.Model):
+    """What a price says: of what, how much, and when it holds."""
+
     kind = models.CharField(max_length=8, choices=PriceKind, default=PriceKind.LIST)
-    meter = models.ForeignKey(Meter, on_delete=models.PROTECT, related_name="prices")
     # Empty: any model that has no row of its own.
     model = models.CharField(max_length=200, blank=True)
     # ISO 4217 in capitals.
@@ -76,6 +76,33 @@ class Price(models.Model):
     # How long what was written to a cache stays there: 5m, 1h.
     cache_ttl = models.CharField(max_length=16, blank=True)
     region = models.CharField(max_length=63, blank=True)
+
+    class Meta:
+        abstract = True
+
+    @property
+    def conditions(self) -> Conditions:
+        return Conditions(
+            service_tier=self.service_tier,
+            context_above=self.context_above,
+            context_up_to=self.context_up_to,
+            cache_ttl=self.cache_ttl,
+            region=self.region,
+        )
+
+    @property
+    def holds_for(self) -> str:
+        """Conditions and windows in words: "batch, daily 22:00-06:00 UTC"; empty: everything, at any time."""
+        return ", ".join(part for part in (str(self.conditions), self.windows) if part)
+
+    def values(self) -> dict[str, Any]:
+        """Everything but the meter, by field."""
+        return {field.attname: getattr(self, field.attname) for field in PriceFields._meta.fields}
+
+
+class Price(PriceFields):
+    public_id = models.CharField(max_length=32, unique=True, default=price_id, editable=False)
+    meter = models.ForeignKey(Meter, on_delete=models.PROTECT, related_name="prices")
     # The row that this one takes the place of, from `known_from` on. Null: of none.
     supersedes = models.OneToOneField(
         "self", null=True, blank=True, on_delete=models.PROTECT, related_name="superseded_by"
@@ -112,18 +139,3 @@ class Price(models.Model):
 
     def __str__(self) -> str:
         return f"{self.meter_id} {self.model} {self.amount} {self.currency}"
-
-    @property
-    def conditions(self) -> Conditions:
-        return Conditions(
-            service_tier=self.service_tier,
-            context_above=self.context_above,
-            context_up_to=self.context_up_to,
-            cache_ttl=self.cache_ttl,
-            region=self.region,
-        )
-
-    @property
-    def holds_for(self) -> str:
-        """Conditions and windows in words: "batch, daily 22:00-06:00 UTC"; empty: everything, at any time."""
-        return ", ".join(part for part in (str(self.conditions), self.windows) if part)
