@@ -3,13 +3,14 @@
 Reads only. Knows no prices: billing turns meter, model and quarter hour into lines of bills.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
+import msgspec
 from django.db import connection
 from django.db.models import Q
 
@@ -24,6 +25,7 @@ from metering.models.events import RejectionReason
 
 # Refusals listed with an event; one name may have conflicted with any number of bodies.
 MOST_REFUSALS = 20
+_encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,17 @@ def look_up_event(
     if acceptance is None and not refusals:
         return None
     return EventFacts(source, event_id, "accepted" if acceptance else "rejected", acceptance, refusals)
+
+
+def feeds_of(
+    organisation: Organisation, *, source: str, event_id: str, data: Mapping[str, Any] | None = None
+) -> tuple[Feed, ...]:
+    """What an event feeds, or would feed with this data in the place of its own. Writes nothing."""
+    with connection.cursor() as cursor:
+        found = find_original(cursor, organisation.pk, source, event_id)
+    if found is None:
+        return ()
+    return _feeds(found if data is None else replace(found, counting=_encode(data).decode()))
 
 
 def known_names(

@@ -1,4 +1,4 @@
-"""Work lists of what was not accepted: replay it, as it is or repaired; dismiss it with a reason; void an event.
+"""Work lists of what was not accepted: replay it, as it is or repaired; dismiss it with a reason.
 
 A replay goes through intake like anything sent, and the row records what became of it. What is refused again, for
 another reason or with another body, becomes a row of its own and stays open; so nothing is lost and nothing counts
@@ -18,21 +18,18 @@ from django.http import HttpRequest
 from accounts import audit
 from accounts.audit import Actor
 from accounts.errors import DomainError
-from accounts.models import Organisation
 from metering.body_repairs import Repair, repaired
-from metering.correcting import AMENDMENT, VOID
-from metering.drafts import Draft, Refusal, make_draft
+from metering.correcting import AMENDMENT
+from metering.drafts import Draft, Refusal
 from metering.formats.cloudevents import decode_event
-from metering.identity import event_key
 from metering.intake import Verdict, accept
 from metering.models import RejectedEvent
 from metering.models.events import RejectionReason
+from metering.operator_corrections import OPERATORS
 from metering.rejections import Rejection
 
 # Rows replayed or dismissed in one step: committed together, and progress is reported after each.
 STEP_ROWS = 200
-# The source of events that operators make.
-OPERATORS = "kilotoken/operators"
 State = RejectedEvent.State
 
 
@@ -126,39 +123,6 @@ def dismiss_all(
                 _settle(row, State.DISMISSED, reason.strip(), now=now, actor=actor, request=request) for row in step
             )
     return done
-
-
-def void_event(
-    organisation: Organisation,
-    *,
-    source: str,
-    event_id: str,
-    reason: str,
-    now: datetime,
-    actor: Actor,
-    backfill: bool = False,
-    request: HttpRequest | None = None,
-) -> Verdict:
-    """Take an accepted event back, as an operator. The void's id follows from the event, so that twice is once."""
-    draft = make_draft(
-        source=OPERATORS,
-        event_id=f"void-{event_key(source, event_id).hex()}",
-        type=VOID,
-        subject=organisation.public_id,
-        time=None,
-        data={"corrects": {"source": source, "id": event_id}},
-    )
-    [verdict] = accept([draft], format="operator", service_token_id=None, now=now, backfill=backfill)
-    audit.record(
-        "event.voided" if verdict.verdict == "accepted" else "event.void_refused",
-        organisation=organisation,
-        actor=actor,
-        subject_id=event_id[:64],
-        subject_label=f"{source} {event_id}",
-        details={"reason": reason, "verdict": verdict.verdict, "why": verdict.reason},
-        request=request,
-    )
-    return verdict
 
 
 def as_amendment(row: RejectedEvent) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 from django.core.management import call_command
@@ -11,7 +12,8 @@ from metering import repair
 from metering.aggregation import compare_totals
 from metering.drafts import Refusal
 from metering.models import Event, Meter, RejectedEvent
-from metering.repair import AlreadySettled, ReasonRequired, as_amendment, dismiss_all, replay, replay_all, void_event
+from metering.operator_corrections import amend_event, differences, void_event
+from metering.repair import AlreadySettled, ReasonRequired, as_amendment, dismiss_all, replay, replay_all
 from tests import factories
 from tests.metering.conftest import NOW, take
 from tests.metering.usage_world import correction, fold_all
@@ -205,3 +207,22 @@ def test_a_void_of_nothing_is_refused_and_says_why(acme):
     verdict = void_event(acme, source="gateway", event_id="1", reason="", now=LATER, actor="test")
     assert verdict.reason == "unknown_original"
     assert AuditEntry.objects.filter(action="event.void_refused").count() == 1
+
+
+def test_an_operators_amendment_counts_in_place_of_the_original_and_is_audited(draft, acme, operator):
+    take(draft("1", input_tokens=5, output_tokens=2))
+    data = {"model": "m-1", "input_tokens": Decimal("4.5")}
+    found = differences(acme, source="gateway", event_id="1", data=data)
+    assert [(one.meter, one.before, one.after) for one in found] == [
+        ("input_tokens", "5", "4.5"),
+        ("output_tokens", "2", None),
+    ]
+
+    def amend():
+        named = {"source": "gateway", "event_id": "1"}
+        return amend_event(acme, **named, data=data, reason="Miscounted", now=LATER, actor=operator)
+
+    assert [amend().verdict, amend().verdict] == ["accepted", "duplicate"]
+    assert AuditEntry.objects.get(action="event.amended").details["reason"] == "Miscounted"
+    fold_all(LATER)
+    assert compare_totals() == []

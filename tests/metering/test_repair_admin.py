@@ -122,3 +122,24 @@ def test_only_operators_get_there(client_for, olivia, client):
     for one in (client, client_for(olivia)):
         for name in ("find_event", "unmatched", "void"):
             assert one.get(reverse(f"admin:metering_ingestbatch_{name}")).status_code == 302
+
+
+def test_an_event_is_amended_after_a_look_at_what_changes(admin, draft, now, acme):
+    take(draft("1", time=now, input_tokens=5), now=now)
+    named = {"organisation": "acme", "source": "gateway", "id": "1"}
+    assert "Let other figures count" in page(admin, "ingestbatch_find_event", **named)
+    assert "&quot;input_tokens&quot;: 5" in page(admin, "ingestbatch_amend", **named)
+    amend = reverse("admin:metering_ingestbatch_amend")
+    said = named | {"figures": '{"model": "m-1", "input_tokens": 3.5}', "reason": "Miscounted"}
+    assert "must be a JSON object" in admin.post(amend, said | {"figures": "[]", "look": "yes"}).content.decode()
+    looked = admin.post(amend, said | {"look": "yes"}).content.decode()
+    assert ">5</td>" in looked
+    assert ">3.5</td>" in looked
+    assert Event.objects.count() == 1
+    done = admin.post(amend, said | {"amend": "yes"}, follow=True).content.decode()
+    assert "The event is amended." in done
+    assert "Let other figures count" not in done
+    fold_all(timezone.now())
+    assert compare_totals() == []
+    assert AuditEntry.objects.get(action="event.amended").organisation == acme
+    assert "corrected already" in admin.get(amend, named, follow=True).content.decode()
