@@ -78,6 +78,7 @@ def _rated_by(stretch: PlanStretch) -> rating.Stretch:
         period=stretch.period,
         components=tuple(components_of(version)),
         name=f"{version.plan.name}, version {version.number}",
+        is_charged=stretch.is_charged,
     )
 
 

@@ -40,6 +40,7 @@ ORGANISATION_IN_ANOTHER_WAY = {
     "metering.UniqueDayValue": "leads the primary key of a distributed table that knows no foreign keys",
     "billing.BillingDetails": "the organisation is the primary key",
     "billing.StripeCustomer": "the organisation is the key of a mirror",
+    "billing.Plan": "most plans are for all organisations",
     "billing.PriceCorrection": "most corrections concern all organisations",
 }
 
