@@ -11,7 +11,7 @@ import billing.models.plans
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0007_audit_by_subject"),
-        ("billing", "0012_price_corrections"),
+        ("billing", "0013_price_proposals"),
     ]
 
     operations = [
