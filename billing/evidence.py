@@ -74,7 +74,7 @@ def _period_evidence(usage: RatedUsage) -> dict[str, Any]:
 
 def _stretches(usage: RatedUsage) -> dict[str, Any]:
     """Which plan held when, where it was not one throughout."""
-    if len(usage.stretches) == 1 and usage.stretches[0].is_charged:
+    if len(usage.stretches) == 1:
         return {}
     held = [
         {
@@ -82,7 +82,6 @@ def _stretches(usage: RatedUsage) -> dict[str, Any]:
             "end": instant(stretch.period.end),
             "plan": stretch.version.plan.key,
             "version": stretch.version.number,
-            **({"nothing_charged": str(stretch.rest)} if stretch.rest else {}),
         }
         for stretch in usage.stretches
     ]

@@ -3,6 +3,7 @@
 from django.urls import URLPattern, path
 
 from metering.api import work_lists
+from metering.api.admissions import Admissions, Extension, OneAdmission, Release, Settlement
 from metering.api.events import EventsView
 from metering.api.litellm import LiteLLMView
 from metering.api.openmeter import MeterQueryView, OpenMeterEventsView
@@ -11,6 +12,11 @@ from metering.api.seals import ProofView, SealsView
 from metering.api.usage import UsageView
 
 urlpatterns: list[URLPattern] = [
+    path("admissions", Admissions.as_view(), name="admissions"),
+    path("admissions/<path:admission_id>/settlement", Settlement.as_view(), name="admission-settlement"),
+    path("admissions/<path:admission_id>/release", Release.as_view(), name="admission-release"),
+    path("admissions/<path:admission_id>/extension", Extension.as_view(), name="admission-extension"),
+    path("admissions/<path:admission_id>", OneAdmission.as_view(), name="admission"),
     path("events", EventsView.as_view(), name="events"),
     path("litellm", LiteLLMView.as_view(), name="litellm"),
     path("otlp/v1/traces", TracesView.as_view(), name="otlp-traces"),

@@ -8,8 +8,11 @@ from celery import shared_task
 from django.utils import timezone
 
 from accounts.enqueue import enqueue_on_commit
-from metering import aggregation, usage_imports
-from metering.models import DroppedMonth, TotalsCheck, UsageImport
+from accounts.models import Organisation
+from metering import admission, aggregation, recounting, usage_imports
+from metering.admission.denials import forget_denials_before
+from metering.admission.settling import MOST_EXPIRED
+from metering.models import DroppedMonth, Quota, TotalsCheck, UsageImport
 from metering.partitions import ensure_event_partitions
 from metering.retention import drop_expired_months
 from metering.sealing import seal_days
@@ -26,6 +29,7 @@ CRUMBS_BATCHES = 200
 IMPORT_FOR = timedelta(minutes=4)
 # Differences written down with the check; the number of all is kept anyway.
 MOST_DETAIL = 100
+DENIALS_KEPT = timedelta(days=30)
 
 
 @shared_task
@@ -36,6 +40,28 @@ def fold_pending_batches() -> None:
         if folded.events < CRUMBS_EVENTS and folded.batches < CRUMBS_BATCHES:
             return
     enqueue_on_commit(fold_pending_batches)
+
+
+@shared_task
+def expire_holds() -> None:
+    """Give back what calls held that nobody reported in time."""
+    while (count := admission.expire_holds(timezone.now())) == MOST_EXPIRED:
+        logger.warning("Gave back what %s holds held past their time.", count)
+
+
+@shared_task
+def forget_denials() -> None:
+    """Drop refusals of long ago."""
+    forget_denials_before(timezone.now() - DENIALS_KEPT)
+
+
+@shared_task
+def compare_counters() -> None:
+    """Compare counters of quotas with what events and holds say."""
+    now = timezone.now()
+    for organisation in Organisation.objects.filter(pk__in=Quota.objects.active().values("organisation")):
+        for difference in recounting.compare_counters(organisation, now=now):
+            logger.error("A counter differs: %s", difference)
 
 
 @shared_task

@@ -38,9 +38,13 @@ ORGANISATION_IN_ANOTHER_WAY = {
     "metering.UsageDay": "leads the primary key of a distributed table that knows no foreign keys",
     "metering.UniqueValue": "leads the primary key of a distributed table that knows no foreign keys",
     "metering.UniqueDayValue": "leads the primary key of a distributed table that knows no foreign keys",
+    "metering.QuotaWindow": "leads the primary key of a distributed table that knows no foreign keys",
+    "metering.Hold": "leads the primary key of a distributed table that knows no foreign keys",
+    "metering.PriceEstimate": "leads the keys of a distributed table that knows no foreign keys",
+    "metering.BillingWindow": "leads the keys of a distributed table that knows no foreign keys",
+    "metering.AdmissionSettings": "the organisation is the key of its settings",
     "billing.BillingDetails": "the organisation is the primary key",
     "billing.StripeCustomer": "the organisation is the key of a mirror",
-    "billing.Plan": "most plans are for all organisations",
     "billing.PriceCorrection": "most corrections concern all organisations",
 }
 

@@ -17,11 +17,19 @@ class Scope(models.TextChoices):
     EVENTS_WRITE = "events:write", "Send usage events"
     USAGE_READ = "usage:read", "Read usage"
     BILLING_READ = "billing:read", "Read bills and invoices"
+    ADMISSION_WRITE = "admission:write", "Admit calls and report how they ended"
     KEYS_READ = "keys:read", "List API keys"
     KEYS_WRITE = "keys:write", "Create, rotate and revoke API keys"
 
 
-SERVICE_SCOPES = (Scope.EVENTS_WRITE, Scope.USAGE_READ, Scope.BILLING_READ, Scope.KEYS_READ, Scope.KEYS_WRITE)
+SERVICE_SCOPES = (
+    Scope.EVENTS_WRITE,
+    Scope.ADMISSION_WRITE,
+    Scope.USAGE_READ,
+    Scope.BILLING_READ,
+    Scope.KEYS_READ,
+    Scope.KEYS_WRITE,
+)
 ACCESS_SCOPES = (Scope.USAGE_READ, Scope.BILLING_READ, Scope.KEYS_READ, Scope.KEYS_WRITE)
 
 

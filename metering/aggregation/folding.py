@@ -14,9 +14,11 @@ from django.db import connection, transaction
 
 from accounts.api_keys import touch_last_used
 from accounts.models import Organisation
+from metering.admission.counting import follow, organisations_that_count
 from metering.aggregation.entries import entries, merges
 from metering.aggregation.locks import LOCK_SPACE, MAY_FOLD, rebuild_alone
 from metering.aggregation.members import Sql
+from metering.aggregation.minutes import used_by_minute
 from metering.aggregation.remaking import remake_corrected
 from metering.aggregation.rules import Rule, event_types, others, rules_between, summed
 from metering.aggregation.statement import CORRECTIONS, readings, with_corrections
@@ -261,7 +263,22 @@ def _add(cursor: Any, work: _Work, now: datetime) -> dict[int, datetime]:
     for api_key_id, at in found:
         last_used[api_key_id] = max(at, last_used.get(api_key_id, at))
     cursor.execute(MARK_FOLDED, [now, [batch.id for batch in work.claimed]])
+    _follow(cursor, work, sums, now)
     return last_used
+
+
+def _follow(cursor: Any, work: _Work, rules: Sequence[Rule], now: datetime) -> None:
+    """Quotas' counters follow, last of all: calls that wait for a counter wait as briefly as can be."""
+    organisations = organisations_that_count(cursor, {one.organisation_id for one in work.claimed})
+    claimed = [one for one in work.claimed if one.organisation_id in organisations]
+    if not claimed:
+        return
+    corrections = None
+    if correcting := [one.id for one in claimed if one.id in work.corrected_types]:
+        condition = Sql(CORRECTIONS_OF, (correcting, event_types(rules)))
+        corrections = Sql(CORRECTIONS.format(condition=condition.text), condition.params)
+    events = _events_of(claimed, rules, extra="key, ")
+    follow(used_by_minute(cursor, events, rules, corrections=corrections), now)
 
 
 def _fold_sums(

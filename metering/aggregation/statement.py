@@ -22,7 +22,7 @@ reading AS MATERIALIZED (
            {count} AS n, max(time) AS last_time{sums}
     FROM (
         SELECT organisation_id, type, project_id, api_key_id, time{sign},
-               date_bin('15 minutes', time, '2000-01-01 00:00+00') AS starts_at{dimensions}{values}
+               date_bin('{step}', time, '2000-01-01 00:00+00') AS starts_at{dimensions}{values}
         FROM ({source}) AS e
         OFFSET 0  -- a fence: each value is extracted once, not once per use
     ) AS e
@@ -62,9 +62,10 @@ def with_corrections(events: Sql, condition: Sql) -> Sql:
     return Sql(text, events.params + condition.params)
 
 
-def readings(source: Sql, rules: Sequence[Rule], *, is_signed: bool = False) -> Sql:
+def readings(source: Sql, rules: Sequence[Rule], *, is_signed: bool = False, step: str = "15 minutes") -> Sql:
     """Two common table expressions, `reading` and `keyed`, over a query that yields organisation_id, type, project_id,
-    api_key_id, time, data and, `is_signed`, a sign of 1 or -1. There must be at least one rule.
+    api_key_id, time, data and, `is_signed`, a sign of 1 or -1. There must be at least one rule. `starts_at` is that of
+    the `step`; totals are kept in quarter hours.
     """
     columns = {column: f"{place}" for place, column in enumerate(dict.fromkeys(rule.column for rule in rules))}
     dimensions = dimension_columns(rules)
@@ -74,6 +75,7 @@ def readings(source: Sql, rules: Sequence[Rule], *, is_signed: bool = False) -> 
     form, sums = (SIGNED, SIGNED_SUM) if is_signed else (PLAIN, PLAIN_SUM)
     text = READINGS.format(
         **form,
+        step=step,
         series_id=SERIES_ID,
         dimension_names="".join(f", {alias}" for alias in dimensions.values()),
         dimensions=extracted.text,

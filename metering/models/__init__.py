@@ -2,23 +2,53 @@ from metering.models.corrections import Correction
 from metering.models.dropped_months import DroppedMonth
 from metering.models.events import Event, IngestBatch, RejectedEvent
 from metering.models.meters import Aggregation, Meter, MeterRevision
+from metering.models.quotas import (
+    AdmissionSettings,
+    BillingWindow,
+    Denial,
+    Enforcement,
+    Hold,
+    HoldState,
+    Measure,
+    PriceEstimate,
+    Quota,
+    QuotaIncrease,
+    QuotaScope,
+    QuotaWindow,
+    SetBy,
+    WhenUnreachable,
+    Window,
+)
 from metering.models.seals import Seal, SealTile
 from metering.models.totals_checks import TotalsCheck
 from metering.models.usage import Series, UniqueDayValue, UniqueValue, UsageDay, UsageInterval
 from metering.models.usage_imports import UsageImport, UsageImportPiece, UsageImportRefusal
 
 __all__ = [
+    "AdmissionSettings",
     "Aggregation",
+    "BillingWindow",
     "Correction",
+    "Denial",
     "DroppedMonth",
+    "Enforcement",
     "Event",
+    "Hold",
+    "HoldState",
     "IngestBatch",
+    "Measure",
     "Meter",
     "MeterRevision",
+    "PriceEstimate",
+    "Quota",
+    "QuotaIncrease",
+    "QuotaScope",
+    "QuotaWindow",
     "RejectedEvent",
     "Seal",
     "SealTile",
     "Series",
+    "SetBy",
     "TotalsCheck",
     "UniqueDayValue",
     "UniqueValue",
@@ -27,4 +57,6 @@ __all__ = [
     "UsageImportPiece",
     "UsageImportRefusal",
     "UsageInterval",
+    "WhenUnreachable",
+    "Window",
 ]

@@ -1,0 +1,126 @@
+"""What decides about a call, read at the moment it is asked. Nothing is remembered: a change bites on the next call."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from typing import Any
+
+from accounts.api_keys import PresentedKey
+from accounts.prepared import run_prepared
+from metering.admission.requests import Unreachable
+from metering.quota_windows import Span
+
+# One row: numbers travel as text, since JSON would make them floating.
+TERMS = """
+SELECT
+  (SELECT row_to_json(s) FROM (
+      SELECT when_unreachable, unreachable_amount::text, unreachable_requests, currency, default_input_tokens,
+             default_output_tokens, plan_models
+      FROM metering_admissionsettings WHERE organisation_id = %(organisation)s) AS s),
+  (SELECT json_agg(q) FROM (
+      SELECT q.id, q.public_id, q.measure, m.key AS meter, q.scope, q.end_user, q.window, q.currency, q.set_by,
+             q.enforcement = 'hard' AS is_hard, q.model_patterns,
+             (q.amount + coalesce((SELECT sum(i.amount) FROM metering_quotaincrease i
+                                   WHERE i.quota_id = q.id AND i.starts_at <= %(now)s AND i.ends_at > %(now)s), 0)
+             )::text AS amount
+      FROM metering_quota q LEFT JOIN metering_meter m ON m.id = q.meter_id
+      WHERE q.organisation_id = %(organisation)s AND q.archived_at IS NULL
+        AND CASE q.scope WHEN 'project' THEN q.project_id = %(project)s
+                         WHEN 'api_key' THEN q.api_key_id = %(key)s
+                         WHEN 'end_user' THEN %(end_user)s <> '' AND q.end_user IN ('', %(end_user)s)
+                         ELSE true END
+      ORDER BY q.id) AS q),
+  (SELECT json_agg(p) FROM (
+      SELECT DISTINCT ON (meter_key) meter_key, unit_price::text, currency FROM price_estimate
+      WHERE organisation_id = %(organisation)s AND model IN (%(model)s, '') AND valid_from <= %(now)s
+      ORDER BY meter_key, model <> '' DESC, valid_from DESC) AS p),
+  (SELECT json_build_array(extract(epoch FROM starts_at)::bigint, extract(epoch FROM ends_at)::bigint)
+   FROM billing_window
+   WHERE organisation_id = %(organisation)s AND starts_at <= %(now)s AND ends_at > %(now)s LIMIT 1)"""
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaInForce:
+    """A quota that a call may touch, with what was added to it for now."""
+
+    id: int
+    public_id: str
+    measure: str
+    meter: str | None
+    scope: str
+    end_user: str
+    window: str
+    currency: str
+    set_by: str
+    is_hard: bool
+    model_patterns: tuple[str, ...]
+    amount: Decimal
+
+    def is_about(self, model: str) -> bool:
+        return not self.model_patterns or any(fnmatchcase(model, pattern) for pattern in self.model_patterns)
+
+    @property
+    def kind(self) -> str:
+        """How a hold names what is counted."""
+        return f"meter:{self.meter}" if self.measure == "meter" else self.measure
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    quotas: tuple[QuotaInForce, ...]
+    # The most a unit of a meter can cost, for this model.
+    prices: Mapping[str, Decimal]
+    currency: str
+    billing: Span | None
+    unreachable: Unreachable
+    default_input_tokens: int
+    default_output_tokens: int
+    plan_models: tuple[str, ...]
+
+
+def terms_of(key: PresentedKey, *, model: str, end_user: str, now: datetime) -> Terms:
+    """Everything but the counters themselves, in one look-up."""
+    places = {
+        "organisation": key.organisation_id,
+        "project": key.project_id,
+        "key": key.api_key_id,
+        "end_user": end_user,
+        "model": model,
+        "now": now,
+    }
+    settings, quotas, prices, billing = run_prepared(TERMS, places).fetchone() or (None,) * 4
+    chosen = _decoded(settings) or {}
+    priced = _decoded(prices) or []
+    bounds = _decoded(billing)
+    return Terms(
+        quotas=tuple(_quota(row) for row in _decoded(quotas) or []),
+        prices={row["meter_key"]: Decimal(row["unit_price"]) for row in priced},
+        currency=priced[0]["currency"] if priced else "",
+        billing=Span(*(datetime.fromtimestamp(second, UTC) for second in bounds)) if bounds else None,
+        unreachable=_unreachable(chosen) if chosen else Unreachable(),
+        default_input_tokens=chosen.get("default_input_tokens", 2000),
+        default_output_tokens=chosen.get("default_output_tokens", 1000),
+        plan_models=tuple(chosen.get("plan_models", ())),
+    )
+
+
+def _decoded(value: Any) -> Any:
+    """JSON as psycopg gives it: read already, or as text."""
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _quota(row: dict[str, Any]) -> QuotaInForce:
+    return QuotaInForce(**{**row, "amount": Decimal(row["amount"]), "model_patterns": tuple(row["model_patterns"])})
+
+
+def _unreachable(row: dict[str, Any]) -> Unreachable:
+    amount = row["unreachable_amount"]
+    return Unreachable(
+        mode=row["when_unreachable"],
+        max_amount=None if amount is None else Decimal(amount),
+        currency=row["currency"],
+        max_requests=row["unreachable_requests"],
+    )
