@@ -45,6 +45,15 @@ def make_repair(path: str, value: Any, *, was: Any = Whatever.IT_IS) -> Repair:
     return Repair(names, value, was)
 
 
+def value_from(text: str) -> Any:
+    """The value that somebody wrote: JSON where it is some, numbers exact; else the text itself."""
+    try:
+        members = decode_object(f'{{"value":{text}}}')
+    except NotStorable:
+        return text
+    return members["value"] if len(members) == 1 else text
+
+
 def repaired(body: str, repairs: Iterable[Repair]) -> str | None:
     """The body after the repairs; None where they change nothing."""
     try:

@@ -1,5 +1,7 @@
 """The work list of what was refused: look, repair and replay, dismiss. Every act is asked for on a page of its own."""
 
+from dataclasses import replace
+from itertools import cycle
 from typing import Any
 
 from django import forms
@@ -11,17 +13,26 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.text import Truncator
 from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget, UnfoldBooleanWidget
 
 from accounts.admin_rows import ReadOnlyAdmin, operator_of
+from accounts.errors import DomainError
+from metering.bars import COLOURS, stacked
+from metering.body_repairs import Repair, make_repair, repaired, value_from
 from metering.models import RejectedEvent
 from metering.models.events import RejectionReason
 from metering.repair import Replay, Tally, as_amendment, dismiss_all, replay, replay_all
-from metering.reports.work_lists import refused_per_day
+from metering.reports.work_lists import DAYS, refused_per_day
 
-# More at once is a job for the command replay_rejected, which shows its progress. A form may have 1,000 fields.
-MOST_AT_ONCE = 500
+# More at once is a job for the command replay_rejected, which shows its progress.
+MOST_AT_ONCE = 5_000
+# Rows named one by one: a form may have 1,000 fields.
+MOST_NAMED = 500
+CHART_DAYS = 30
+EXAMPLES = 10
+DETAIL_SHOWN = 90
 
 
 class DismissalForm(forms.Form):
@@ -36,6 +47,47 @@ class BulkReplayForm(forms.Form):
     )
 
 
+class BulkRepairForm(BulkReplayForm):
+    """A replay with one member set, or one value put in the place of another; nothing said: as they are."""
+
+    field_order = ("field", "was", "to", "backfill")
+
+    field = forms.CharField(
+        label="Member to repair, such as data.model; empty: replay them as they are",
+        max_length=255,
+        required=False,
+        widget=UnfoldAdminTextInputWidget({"autocomplete": "off"}),
+    )
+    was = forms.CharField(
+        label="Only where it is this; empty: whatever it is",
+        max_length=1000,
+        required=False,
+        widget=UnfoldAdminTextInputWidget({"autocomplete": "off"}),
+    )
+    to = forms.CharField(
+        label='The value it gets: a number, a text, or JSON such as "5" or null',
+        max_length=1000,
+        required=False,
+        widget=UnfoldAdminTextInputWidget({"autocomplete": "off"}),
+    )
+
+    def clean(self) -> dict[str, Any]:
+        values: dict[str, Any] = super().clean() or {}
+        return {**values, "repairs": self._repairs(values)}
+
+    def _repairs(self, values: dict[str, Any]) -> list[Repair]:
+        if not values.get("field"):
+            if values.get("was") or values.get("to"):
+                self.add_error("field", "Name the member that gets the value.")
+            return []
+        was = {"was": value_from(values["was"])} if values.get("was") else {}
+        try:
+            return [make_repair(values["field"], value_from(values.get("to", "")), **was)]
+        except DomainError as error:
+            self.add_error("field", error.sentence)
+            return []
+
+
 class ReplayForm(BulkReplayForm):
     field_order = ("body", "backfill")
 
@@ -44,7 +96,16 @@ class ReplayForm(BulkReplayForm):
 
 @admin.register(RejectedEvent)
 class RejectedEventAdmin(ReadOnlyAdmin):
-    list_display = ("last_seen_at", "why", "detail", "organisation", "source", "event_id", "seen_count", "shown_state")
+    list_display = (
+        "last_seen_at",
+        "why",
+        "in_short",
+        "organisation",
+        "source",
+        "event_id",
+        "seen_count",
+        "shown_state",
+    )
     list_select_related = ("organisation",)
     list_filter = ("state", "reason", ("organisation", admin.RelatedOnlyFieldListFilter), "format")
     date_hierarchy = "last_seen_at"
@@ -59,13 +120,20 @@ class RejectedEventAdmin(ReadOnlyAdmin):
     def why(self, row: RejectedEvent) -> str:
         return row.get_reason_display()
 
+    @display(description="Detail")
+    def in_short(self, row: RejectedEvent) -> str:
+        return Truncator(row.detail).chars(DETAIL_SHOWN)
+
     @display(description="State", label={"open": "warning", "replayed": "success", "dismissed": "info"})
     def shown_state(self, row: RejectedEvent) -> str:
         return row.state
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        days, refused = refused_per_day(timezone.now())
-        return super().changelist_view(request, {**(extra_context or {}), "days": days, "refused": refused})
+        days, refused = refused_per_day(timezone.now(), days=CHART_DAYS)
+        chart = stacked([(row.label, row.counts) for row in refused], [f"{day:%-d %b}" for day in days])
+        shown = [replace(row, counts=row.counts[-DAYS:]) for row in refused]
+        more = {"days": days[-DAYS:], "refused": list(zip(shown, cycle(COLOURS), strict=False)), "chart": chart}
+        return super().changelist_view(request, {**(extra_context or {}), **more, "chart_days": CHART_DAYS})
 
     # --- One ----------------------------------------------------------------------------------------------------------
 
@@ -110,10 +178,11 @@ class RejectedEventAdmin(ReadOnlyAdmin):
     @admin.action(description="Replay…", permissions=("act",))
     def replay_selected(self, request: HttpRequest, rows: QuerySet[RejectedEvent]) -> HttpResponse | None:
         chosen = _bounded(rows)
-        form = BulkReplayForm(request.POST if request.POST.get("confirmed") else None)
-        if not form.is_valid():
-            return self._ask_many(request, form, chosen, title="Replay", action="replay_selected")
-        options = {"backfill": form.cleaned_data["backfill"], "request": request}
+        form = BulkRepairForm(request.POST if request.POST.get("confirmed") else None)
+        if not form.is_valid() or "look" in request.POST:
+            more = {"second_label": "Show what changes", "changes": _changes(form, chosen)}
+            return self._ask_many(request, form, chosen, title="Replay", action="replay_selected", **more)
+        options = {name: form.cleaned_data[name] for name in ("backfill", "repairs")} | {"request": request}
         *_, tally = Tally(), *replay_all(chosen, now=timezone.now(), actor=operator_of(request), **options)
         text = f"Accepted: {tally.accepted}, known already: {tally.duplicates}, refused again: {tally.refused}."
         (messages.warning if tally.refused else messages.success)(request, text)
@@ -136,11 +205,22 @@ class RejectedEventAdmin(ReadOnlyAdmin):
         messages.success(request, f"Dismissed: {done}.")
 
     def _ask_many(
-        self, request: HttpRequest, form: forms.Form, rows: QuerySet[RejectedEvent], *, title: str, action: str
+        self,
+        request: HttpRequest,
+        form: forms.Form,
+        rows: QuerySet[RejectedEvent],
+        *,
+        title: str,
+        action: str,
+        **more: Any,
     ) -> HttpResponse:
         hidden = [("action", action), ("confirmed", "yes")]
-        hidden += [(ACTION_CHECKBOX_NAME, str(pk)) for pk in rows.values_list("pk", flat=True)]
-        return self._ask(request, form, title=title, label=title, rows=rows, hidden=hidden)
+        named = [str(pk) for pk in rows.values_list("pk", flat=True)]
+        if request.POST.get("select_across") == "1":
+            # All that the list's filters let through, told by the address.
+            hidden, named = [*hidden, ("select_across", "1")], named[:1]
+        hidden += [(ACTION_CHECKBOX_NAME, pk) for pk in named[:MOST_NAMED]]
+        return self._ask(request, form, title=title, label=title, rows=rows, hidden=hidden, **more)
 
     def _ask(self, request: HttpRequest, form: forms.Form, *, rows: Any, **shown: Any) -> HttpResponse:
         context = {
@@ -162,6 +242,15 @@ def _bounded(rows: QuerySet[RejectedEvent]) -> QuerySet[RejectedEvent]:
     """The open ones, as many as one request may take on; chosen anew, since a slice cannot be filtered further."""
     found = rows.filter(state=RejectedEvent.State.OPEN).order_by("pk").values_list("pk", flat=True)
     return RejectedEvent.objects.filter(pk__in=list(found[:MOST_AT_ONCE])).order_by("pk")
+
+
+def _changes(form: forms.Form, rows: QuerySet[RejectedEvent]) -> dict[str, Any] | None:
+    """What the repairs would change; None: none were said, or they make no sense."""
+    if not form.is_valid() or not form.cleaned_data["repairs"]:
+        return None
+    pairs = [(row, repaired(row.body, form.cleaned_data["repairs"])) for row in rows]
+    changed = [(row, after) for row, after in pairs if after is not None]
+    return {"count": len(changed), "of": len(pairs), "examples": changed[:EXAMPLES]}
 
 
 def _after_replay(request: HttpRequest, done: Replay) -> HttpResponse:

@@ -226,3 +226,12 @@ def test_an_operators_amendment_counts_in_place_of_the_original_and_is_audited(d
     assert AuditEntry.objects.get(action="event.amended").details["reason"] == "Miscounted"
     fold_all(LATER)
     assert compare_totals() == []
+
+
+def test_the_command_repairs_before_it_replays(draft):
+    take(*[draft(str(n), input_tokens="x", model="gpt5") for n in range(2)])
+    call_command(
+        "replay_rejected", "--set", "data.input_tokens", "5", "--replace", "data.model", "gpt5", "gpt-5", "--json"
+    )
+    assert [row.state for row in rows()] == ["replayed", "replayed"]
+    assert {(one.data["input_tokens"], one.data["model"]) for one in Event.objects.all()} == {(5, "gpt-5")}

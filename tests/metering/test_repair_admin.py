@@ -143,3 +143,34 @@ def test_an_event_is_amended_after_a_look_at_what_changes(admin, draft, now, acm
     assert compare_totals() == []
     assert AuditEntry.objects.get(action="event.amended").organisation == acme
     assert "corrected already" in admin.get(amend, named, follow=True).content.decode()
+
+
+def test_many_are_repaired_after_a_look_at_what_changes(admin, draft, now):
+    take(*[draft(str(n), time=now, input_tokens="x", model="gpt5") for n in range(3)], now=now)
+    first = RejectedEvent.objects.first().pk
+    chosen = {"action": "replay_selected", "_selected_action": [first], "select_across": "1", "confirmed": "yes"}
+    assert "Name the member" in admin.post(reverse(LIST), chosen | {"to": "5"}).content.decode()
+    said = chosen | {"field": "data.input_tokens", "was": "x", "to": "5"}
+    looked = admin.post(reverse(LIST), said | {"look": "yes"}).content.decode()
+    assert "Of 3 events 3 would change" in looked
+    assert 'name="select_across" value="1"' in looked
+    assert Event.objects.count() == 0
+    told = admin.post(reverse(LIST), said, follow=True).content.decode()
+    assert "Accepted: 3, known already: 0, refused again: 0." in told
+    assert {event.data["input_tokens"] for event in Event.objects.all()} == {5}
+    assert AuditEntry.objects.filter(action="rejected_event.replayed", details__edited=True).count() == 3
+
+
+def test_a_selection_across_pages_keeps_to_the_filters(admin, draft, now, acme):
+    take(draft("1", time=now, input_tokens="x"), draft("2", subject="key_nobody"), now=now)
+    row = RejectedEvent.objects.get(reason="invalid_value").pk
+    chosen = {"action": "dismiss_selected", "_selected_action": [row], "select_across": "1", "confirmed": "yes"}
+    admin.post(f"{reverse(LIST)}?reason__exact=invalid_value", chosen | {"reason": "A test"})
+    assert list(RejectedEvent.objects.filter(state="dismissed").values_list("pk", flat=True)) == [row]
+
+
+def test_refusals_are_drawn_by_day_and_reason(admin, draft, now):
+    take(*[draft("1", time=now, input_tokens="x")] * 4, now=now)
+    shown = page(admin, "rejectedevent_changelist")
+    assert "A metered value is not a finite number: 4</title>" in shown
+    assert "the highest day has 4" in shown
