@@ -10,7 +10,8 @@ from accounts.models import Capability, Membership
 
 
 def portal(request: HttpRequest) -> dict[str, Any]:
-    """`organisation` and `membership` of the page, `may` by capability, and the user's memberships for the switcher.
+    """`organisation` and `membership` of the page, the `look` of an operator, `may` by capability,
+    and the user's memberships for the switcher.
 
     Costs nothing by itself: memberships are read when a template walks through them, so not on anonymous pages.
     """
@@ -19,6 +20,7 @@ def portal(request: HttpRequest) -> dict[str, Any]:
         "organisation": getattr(request, "organisation", None),
         "membership": membership,
         "may": {capability.value: True for capability in Capability if membership and membership.may(capability)},
+        "look": getattr(request, "look", None),
         "nav_memberships": _memberships(request),
         "development_mailbox": settings.DEVELOPMENT_MAILBOX is not None,
     }

@@ -18,7 +18,7 @@ LEVELS = {
     **dict.fromkeys(("adapter", "middleware", "context_processors", "templatetags"), EDGES),
     **dict.fromkeys(("tasks",), TASKS),
     **dict.fromkeys(("access", "api_auth", "emails", "forms", "commands", "problems"), SUPPORT),
-    **dict.fromkeys(("enqueue", "rate_limits"), SUPPORT),
+    **dict.fromkeys(("enqueue", "rate_limits", "audit", "looking_in"), SUPPORT),
     **dict.fromkeys(("models",), MODELS),
     **dict.fromkeys(("rating",), RATING),
     **dict.fromkeys(("money", "periods", "quarter_hours", "tenancy"), GROUND),

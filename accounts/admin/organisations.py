@@ -6,14 +6,14 @@ from django import forms
 from django.contrib import admin, messages
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django.utils import timezone
 from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
-from accounts import memberships, organisations
-from accounts.admin.asking import ask_first
+from accounts import looking_in, memberships, organisations
+from accounts.admin.asking import ask_first, reason_given
 from accounts.admin_rows import OperatorAdmin, PagedInline, ReadOnlyAdmin
 from accounts.errors import DomainError
 from accounts.forms import zone_choices
@@ -67,7 +67,7 @@ class OrganisationAdmin(OperatorAdmin):
     readonly_fields = ("public_id", "slug", "suspended_at", "created_at")
     inlines = (Members, Projects, Keys)
     actions = ("suspend_selected", "unsuspend_selected")
-    actions_detail = ("suspend_this", "unsuspend_this")
+    actions_detail = ("look_in", "suspend_this", "unsuspend_this")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Organisation]:
         return super().get_queryset(request).annotate(member_total=Count("memberships", distinct=True))
@@ -136,6 +136,33 @@ class OrganisationAdmin(OperatorAdmin):
     def unsuspend_this(self, request: HttpRequest, object_id: str) -> HttpResponse:
         asked = self._unsuspend(request, Organisation.objects.filter(pk=object_id), "")
         return asked or redirect(reverse("admin:accounts_organisation_change", args=[object_id]))
+
+    def has_look_in_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return looking_in.may_look_in(request.user)
+
+    @action(description="Look into the portal…", url_path="look", permissions=("look_in",))
+    def look_in(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Asks what for, then leads to the page that was asked for, or to the overview."""
+        asked = ask_first(
+            self,
+            request,
+            Organisation.objects.filter(pk=object_id),
+            action="",
+            heading="Look into this portal?",
+            consequence="You see what its members see, for half an hour, and can change nothing. The organisation's "
+            "audit log names you, your reason and every page you open.",
+            label="Look in",
+            reason="What for",
+        )
+        if asked is not None:
+            return asked
+        organisation = get_object_or_404(Organisation, pk=object_id)
+        looking_in.begin_look(
+            request, organisation, operator=_operator(request), reason=reason_given(request), now=timezone.now()
+        )
+        wanted = request.GET.get("next", "")
+        is_inside = wanted.startswith(f"/o/{organisation.slug}/")
+        return redirect(wanted if is_inside else reverse("billing:overview", args=[organisation.slug]))
 
     def _suspend(self, request: HttpRequest, rows: QuerySet[Organisation], name: str) -> HttpResponse | None:
         asked = ask_first(

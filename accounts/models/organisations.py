@@ -80,6 +80,7 @@ class Organisation(models.Model):
 
     class Meta:
         ordering = ["name", "pk"]
+        permissions = [("look_into_organisation", "Can look into an organisation's portal")]
 
     def __str__(self) -> str:
         return self.name

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.contrib import admin
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.html import format_html
 from unfold.decorators import display
 
 from accounts.admin_rows import ReadOnlyAdmin, ReadOnlyInline
@@ -78,11 +79,11 @@ class InvoiceAdmin(ReadOnlyAdmin):
         push: StripeInvoice | None = getattr(invoice, "stripe_invoice", None)
         return (push.state, push.get_state_display()) if push else None
 
-    @display(description="Address for members")
+    @display(description="In the portal")
     def customer_address(self, invoice: Invoice) -> str:
-        """Only members of the organisation can open it; an operator is none of them."""
+        """For members; an operator says first what for, and the organisation can read who looked."""
         path = reverse("billing:invoice", kwargs={"slug": invoice.organisation.slug, "number": invoice.number})
-        return settings.SITE_URL + path
+        return format_html('<a href="{}">{}</a>', path, settings.SITE_URL + path)
 
 
 @admin.register(BillingDetails)
