@@ -2,7 +2,7 @@ from django.db import migrations
 
 
 class Migration(migrations.Migration):
-    dependencies = [("accounts", "0008_notices")]
+    dependencies = [("accounts", "0009_admission_scope")]
 
     operations = [
         migrations.AlterModelOptions(
