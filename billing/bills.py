@@ -17,6 +17,7 @@ from billing.models.invoices import LineKind
 from billing.money import apportion, exact_sum, minimum_charge, plain, round_to_minor
 from billing.periods import Period
 from billing.rated_usage import RatedUsage, rate_period
+from billing.schedules import RESOLUTION, version_at
 
 KEY_LENGTH = 400
 # What a component's lines are on a bill; any other kind's are usage.
@@ -122,6 +123,31 @@ def build_bill(
         uncovered=rated.rating.uncovered,
         rated=everything,
         expected=_expected(rated.rating, subscription.currency) if is_running else (),
+    )
+
+
+def settling_bill(
+    subscription: Subscription,
+    period: Period,
+    *,
+    cutoff: datetime,
+    opening: Iterable[BillLine],
+    adjustments: Iterable[BillLine],
+    rated_again: tuple[RatedUsage, ...],
+) -> Bill:
+    """The bill of the time after a subscription's end, in which nothing is used but late usage may come in."""
+    shared, total_exact, total_minor = share_total([*opening, *adjustments], subscription.currency)
+    return Bill(
+        period=period,
+        cutoff=cutoff,
+        currency=subscription.currency,
+        version=version_at(subscription, period.start - RESOLUTION),
+        lines=shared,
+        total_exact=total_exact,
+        total_minor=total_minor,
+        unpriced=tuple(reading for usage in rated_again for reading in usage.rating.unpriced),
+        uncovered=(),
+        rated=rated_again,
     )
 
 

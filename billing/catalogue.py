@@ -340,7 +340,12 @@ def _components_of(version: PlanVersion) -> tuple[rating.Component, ...]:
     rows = sorted(version.components.all(), key=lambda row: row.position)
     prefetch_related_objects(rows, "meter")
     needs_meters = any(row.kind in OPEN_KINDS and not row.meters for row in rows)
-    return tuple(component_values(rows, reports.whole_meters() if needs_meters else ()))
+    return tuple(component_values(rows, _open_meters() if needs_meters else ()))
+
+
+def _open_meters() -> tuple[str, ...]:
+    """What an open rate card prices: every meter whose totals can be added up and are not part of another's."""
+    return tuple(meter.key for meter in reports.all_meters() if meter.is_additive and meter.part_of is None)
 
 
 def _add(version: PlanVersion, kind: ComponentKind, *, label: str, **fields: Any) -> PriceComponent:

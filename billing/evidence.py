@@ -74,7 +74,7 @@ def _period_evidence(usage: RatedUsage) -> dict[str, Any]:
 
 def _stretches(usage: RatedUsage) -> dict[str, Any]:
     """Which plan held when, where it was not one throughout."""
-    if len(usage.stretches) == 1:
+    if len(usage.stretches) == 1 and usage.stretches[0].is_charged:
         return {}
     held = [
         {
@@ -82,6 +82,7 @@ def _stretches(usage: RatedUsage) -> dict[str, Any]:
             "end": instant(stretch.period.end),
             "plan": stretch.version.plan.key,
             "version": stretch.version.number,
+            **({"nothing_charged": str(stretch.rest)} if stretch.rest else {}),
         }
         for stretch in usage.stretches
     ]

@@ -1,6 +1,7 @@
 """Fees in advance: what a bill charges for the coming period, and what it still settles of its own.
 
-The coming period is charged in full, by the plan that will rule when it begins. If another plan takes over while it
+The coming period is charged in full, by the plan that will rule when it begins, unless it begins with a trial or a
+pause. If another plan takes over while it
 runs, or it is cut off, its own bill gives back the unused part, to the second, and charges what the other plan's fee is
 for the rest. So what was charged for a period always comes to the fees of the plans that held, by their time.
 """
@@ -41,6 +42,8 @@ def _coming(subscription: Subscription, period: Period) -> list[rating.Line]:
     following = schedules.period_after(subscription, period)
     coming = schedules.whole_period(subscription, following.start)
     first = schedules.stretches(subscription, following)[0]
+    if not first.is_charged:
+        return []
     lines = _rated(_advance_fees(first.version), period, coming, subscription.currency)
     return [replace(line, key=f"{ADVANCE}{line.key}") for line in lines]
 
@@ -50,12 +53,13 @@ def _settled(subscription: Subscription, period: Period) -> list[rating.Line]:
     held = schedules.stretches(subscription, period)
     whole = schedules.whole_period(subscription, period.start)
     is_first = period.start == schedules.first_period(subscription).start
-    if not is_first and len(held) == 1 and period == whole and not held[0].is_late:
+    only = held[0]
+    if not is_first and only.period == whole and only.is_charged and not only.is_late:
         return []
     prepaid = {} if is_first else _prepaid(subscription, period)
     used: dict[_Fee, Decimal] = defaultdict(Decimal)
     charges: list[rating.Line] = []
-    for stretch in held:
+    for stretch in [stretch for stretch in held if stretch.is_charged]:
         for fee in _advance_fees(stretch.version):
             one = _Fee(fee.id, fee.label, plain(fee.amount))
             part = rating.share(fee.amount, stretch.period, whole)
@@ -105,6 +109,8 @@ def _prepaid(subscription: Subscription, period: Period) -> dict[_Fee, Decimal]:
     before = [invoice for invoice in schedules.invoices_of(subscription) if invoice.period.end == period.start]
     if not before:
         first = schedules.stretches(subscription, period)[0]
+        if not first.is_charged:
+            return {}
         fees = [_Fee(fee.id, fee.label, plain(fee.amount)) for fee in _advance_fees(first.version)]
         return {fee: fee.amount for fee in fees}
     rows = InvoiceLine.objects.filter(invoice=before[0].pk, kind=LineKind.FLAT_FEE, key__startswith=ADVANCE)

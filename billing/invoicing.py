@@ -106,7 +106,7 @@ def close_period(
     Raises PeriodNotEnded, StillInGrace (unless `force_grace`), UnfoldedEvents, EarlierPeriodOpen and NothingToClose.
     """
     with remembering(anew=True), transaction.atomic():
-        (locked,) = _lock([subscription])
+        (locked,) = lock([subscription])
         existing = _invoice_of(locked, period)
         if existing is not None:
             return existing
@@ -135,10 +135,17 @@ def require_closable(
         raise PeriodNotEnded
     if not force_grace and now < earliest.end + grace():
         raise StillInGrace
-    reach_back = min([earliest.start, *(invoice.period.start for invoice in still_adjustable(subscription))])
-    if reports.pending_events(subscription.organisation, start=reach_back, end=earliest.end) > 0:
-        raise UnfoldedEvents
+    require_counted(subscription, until=earliest.end)
     return earliest
+
+
+def require_counted(subscription: Subscription, *, until: datetime) -> None:
+    """Raises UnfoldedEvents while events of periods that the next bill rates are not in the totals."""
+    starts = [invoice.period.start for invoice in still_adjustable(subscription)]
+    earliest = schedules.earliest_open_period(subscription)
+    starts += [earliest.start] if earliest is not None else []
+    if starts and reports.pending_events(subscription.organisation, start=min(starts), end=until) > 0:
+        raise UnfoldedEvents
 
 
 def close_ended(now: datetime) -> Closed:
@@ -172,7 +179,7 @@ def _close_one_each(subscriptions: Sequence[Subscription], now: datetime, closed
     first = {subscription.organisation_id: subscription for subscription in reversed(subscriptions)}
     later = [subscription for subscription in subscriptions if subscription not in first.values()]
     with remembering(anew=True), transaction.atomic():
-        locked = _lock(list(first.values()))
+        locked = lock(list(first.values()))
         schedules.look_up_invoices([subscription.organisation for subscription in locked])
         look_up_charged_lines(locked)
         reports.look_up_pending([subscription.organisation for subscription in locked])
@@ -223,13 +230,13 @@ def _open_subscriptions() -> Iterator[Subscription]:
         last = batch[-1].pk
 
 
-def _lock(subscriptions: Sequence[Subscription]) -> list[Subscription]:
+def lock(subscriptions: Sequence[Subscription]) -> list[Subscription]:
     """Locks all subscriptions of their organisations, in order: a carried amount is taken up by one invoice only."""
     rows = (
         Subscription.objects.filter(organisation__in=[subscription.organisation_id for subscription in subscriptions])
         .select_for_update(of=("self",))
         .select_related("organisation")
-        .prefetch_related(schedules.PHASES)
+        .prefetch_related(*schedules.TERMS)
         .order_by("pk")
     )
     return [row for row in rows if row in subscriptions]

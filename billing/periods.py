@@ -1,6 +1,6 @@
-"""Billing periods: where each month or year of a subscription begins and ends.
+"""Billing periods: where each month, year or other stretch of the calendar of a subscription begins and ends.
 
-Every boundary is computed from the anchor (its local day and time of day, n months on), never from the boundary
+Every boundary is computed from the anchor (its local day and time of day, n months or days on), never from the boundary
 before, so a 31st comes back after February and lateness never accumulates. Periods are half-open, in UTC, on quarter
 hours, and follow one another without gap or overlap. Reads no clock and knows no subscription.
 
@@ -8,15 +8,22 @@ A schedule has one time zone. To move to another zone, end at a boundary of the 
 the anchor of the new one.
 """
 
+import re
 from calendar import monthrange
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from itertools import pairwise
+from typing import ClassVar, Self
 from zoneinfo import ZoneInfo
 
 QUARTER_HOUR = timedelta(minutes=15)
+CADENCE = re.compile(r"(?:(?P<count>[1-9][0-9]{0,3}) )?(?P<unit>day|week|month|year)s?")
+# Larger units first.
+IN_MONTHS = {"year": 12, "month": 1}
+IN_DAYS = {"week": 7, "day": 1}
+MOST_MONTHS = 120
+MOST_DAYS = 3650
 
 
 class NaiveInstant(ValueError):
@@ -40,13 +47,64 @@ class AnchorOffQuarterHour(ValueError):
         super().__init__(f"A billing anchor must lie on a quarter hour, which {anchor.isoformat()} does not.")
 
 
-class Cadence(StrEnum):
-    MONTH = "month"
-    YEAR = "year"
+class CadenceInvalid(ValueError):
+    code = "cadence_invalid"
+
+    def __init__(self, text: str) -> None:
+        super().__init__(
+            f"“{text}” is not how often to bill: month, year, or a number of days, weeks, months or years, such as "
+            "“3 months”, of ten years at most."
+        )
+
+
+class Cadence(str):
+    """How long a period is: "month", "year", "week", "day", or several of one of these, "3 months".
+
+    Equal rhythms are equal texts: "12 months" is "year", "14 days" is "2 weeks". Raises CadenceInvalid.
+    """
+
+    __slots__ = ("days", "months")
+
+    MONTH: ClassVar["Cadence"]
+    YEAR: ClassVar["Cadence"]
+
+    # Exactly one of them is not zero.
+    months: int
+    days: int
+
+    def __new__(cls, text: str) -> Self:
+        found = CADENCE.fullmatch(text)
+        if found is None:
+            raise CadenceInvalid(text)
+        count, unit = int(found["count"] or 1), found["unit"]
+        months = count * IN_MONTHS.get(unit, 0)
+        days = count * IN_DAYS.get(unit, 0)
+        if months > MOST_MONTHS or days > MOST_DAYS:
+            raise CadenceInvalid(text)
+        self = super().__new__(cls, _spelled(months, IN_MONTHS) if months else _spelled(days, IN_DAYS))
+        self.months, self.days = months, days
+        return self
 
     @property
-    def months(self) -> int:
-        return 12 if self is Cadence.YEAR else 1
+    def per(self) -> str:
+        """After an amount: "a month", "every 3 months"."""
+        return f"every {self}" if self[0].isdigit() else f"a {self}"
+
+    @property
+    def each(self) -> str:
+        """After what comes again: "each month", "every 3 months"."""
+        return f"every {self}" if self[0].isdigit() else f"each {self}"
+
+
+def _spelled(amount: int, units: dict[str, int]) -> str:
+    """In the largest unit that divides it."""
+    unit = next(unit for unit, size in units.items() if amount % size == 0)
+    count = amount // units[unit]
+    return unit if count == 1 else f"{count} {unit}s"
+
+
+Cadence.MONTH = Cadence("month")
+Cadence.YEAR = Cadence("year")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -86,9 +144,14 @@ def quarter_hour_floor(instant: datetime) -> datetime:
     return utc.replace(minute=utc.minute - utc.minute % 15, second=0, microsecond=0)
 
 
+def next_quarter_hour(instant: datetime) -> datetime:
+    """The first quarter hour, in UTC, after the instant."""
+    return quarter_hour_floor(instant) + QUARTER_HOUR
+
+
 def period_boundary(anchor: datetime, *, number: int, zone: ZoneInfo, cadence: Cadence) -> datetime:
-    """Where period `number` starts, in UTC: the anchor's wall-clock day and time in the zone, that many months or years
-    later. Period 0 starts at the anchor itself; numbers may be negative.
+    """Where period `number` starts, in UTC: the anchor's wall-clock day and time in the zone, that many months, days
+    and so on later. Period 0 starts at the anchor itself; numbers may be negative.
 
     The day is clamped to the month's length. A time skipped by the clock becomes the first quarter hour after the gap,
     a time that occurs twice its first occurrence. Raises AnchorOffQuarterHour and NaiveInstant.
@@ -98,14 +161,22 @@ def period_boundary(anchor: datetime, *, number: int, zone: ZoneInfo, cadence: C
         raise AnchorOffQuarterHour(anchor)
     if number == 0:
         return anchor
+    if cadence.days:
+        return days_later(anchor, number * cadence.days, zone)
     return _from_wall_clock(_months_later(_wall_clock(anchor, zone), number * cadence.months), zone)
+
+
+def days_later(instant: datetime, days: int, zone: ZoneInfo) -> datetime:
+    """The same time of day in the zone, that many days later; on a quarter hour where the instant is."""
+    return _from_wall_clock(_wall_clock(in_utc(instant), zone) + timedelta(days=days), zone)
 
 
 def period_number(anchor: datetime, *, instant: datetime, zone: ZoneInfo, cadence: Cadence) -> int:
     """The number of the period that contains the instant; 0 is the one that starts at the anchor."""
     first, now = _wall_clock(in_utc(anchor), zone), _wall_clock(in_utc(instant), zone)
     months_apart = (now.year - first.year) * 12 + now.month - first.month
-    number = months_apart // cadence.months + 1  # at most two too many: the day and the clock decide
+    apart, length = ((now.date() - first.date()).days, cadence.days) if cadence.days else (months_apart, cadence.months)
+    number = apart // length + 1  # at most two too many: the day and the clock decide
     while period_boundary(anchor, number=number, zone=zone, cadence=cadence) > instant:
         number -= 1
     return number

@@ -10,6 +10,7 @@ from billing import rating
 from billing.catalogue import components_of
 from billing.models import Plan, PlanVersion
 from billing.money import format_exact, format_quantity, format_unit_price
+from billing.periods import Cadence
 from metering.models import Meter
 
 
@@ -30,8 +31,8 @@ class PlanOffer:
     version: PlanVersion
     # The fixed fee per period in short, "$49.00"; "$0.00" where there is none.
     fee: str
-    # "month" or "year".
-    rhythm: str
+    # How often it is charged: "a month", "every 3 months".
+    per: str
     components: tuple[ComponentWords, ...]
 
 
@@ -54,7 +55,7 @@ def offer_of(version: PlanVersion, names: dict[str, str] | None = None) -> PlanO
         plan=version.plan,
         version=version,
         fee=format_exact(sum(fees, Decimal(0)), version.currency),
-        rhythm=version.cadence,
+        per=Cadence(version.cadence).per,
         components=tuple(_timed_words_of(component, version, names, labels) for component in components),
     )
 
@@ -88,7 +89,7 @@ def words_of(
         case rating.FlatFee():
             timing = "in advance" if component.in_advance else "afterwards"
             amount = format_exact(component.amount, version.currency)
-            return ComponentWords(component.label, f"{amount} a {version.cadence}", (f"Charged {timing}",))
+            return ComponentWords(component.label, f"{amount} {Cadence(version.cadence).per}", (f"Charged {timing}",))
         case rating.PerUnit():
             price = format_unit_price(component.unit_price, scale=component.scale, currency=version.currency)
             return ComponentWords(
@@ -114,7 +115,7 @@ def words_of(
             return ComponentWords(component.label, f"{price} per {block}", _limits(component, version))
         case rating.Percentage():
             share = f"{format_quantity(component.percent)}% of {_noun(component.meter, names)}"
-            free = (f"{format_exact(component.included, version.currency)} free each {version.cadence}",)
+            free = (f"{format_exact(component.included, version.currency)} free {Cadence(version.cadence).each}",)
             return ComponentWords(component.label, share, free if component.included else ())
         case rating.CostPlus():
             details = (*_bounds(component, version.currency), *_card_details(component, version, names))
@@ -128,7 +129,7 @@ def words_of(
             reach = "At least" if isinstance(component, rating.Minimum) else "At most"
             counted = [labels[id] for id in component.of]
             details = (f"Counts {_list(counted)}",) if counted else ()
-            return ComponentWords(component.label, f"{reach} {amount} a {version.cadence}", details)
+            return ComponentWords(component.label, f"{reach} {amount} {Cadence(version.cadence).per}", details)
         case _:
             return ComponentWords(component.label, "")
 
@@ -140,7 +141,7 @@ def _noun(meter: str, names: dict[str, str]) -> str:
 def _limits(component: rating.MeterComponent, version: PlanVersion) -> tuple[str, ...]:
     details = []
     if component.included:
-        details.append(f"{format_quantity(component.included)} included each {version.cadence}")
+        details.append(f"{format_quantity(component.included)} included {Cadence(version.cadence).each}")
     return tuple(details)
 
 
@@ -179,7 +180,7 @@ def _card_details(component: rating.RateCard, version: PlanVersion, names: dict[
     meters = [_noun(meter, names) for meter in component.meters]
     details = [_sentence(meters)] if meters else []
     for meter, units in component.included.items():
-        details.append(f"{format_quantity(units)} {_noun(meter, names)} included each {version.cadence}")
+        details.append(f"{format_quantity(units)} {_noun(meter, names)} included {Cadence(version.cadence).each}")
     if component.shared is not None:
         details.append(_pool(component.shared, version, names))
     return tuple(details)
@@ -188,7 +189,7 @@ def _card_details(component: rating.RateCard, version: PlanVersion, names: dict[
 def _pool(shared: rating.SharedAllowance, version: PlanVersion, names: dict[str, str]) -> str:
     """ "1,000,000 credits included each month: 1 for input tokens, 5 for output tokens"."""
     weights = [f"{format_quantity(weight)} for {_noun(meter, names)}" for meter, weight in shared.weights.items()]
-    return f"{format_quantity(shared.units)} credits included each {version.cadence}: {_list(weights)}"
+    return f"{format_quantity(shared.units)} credits included {Cadence(version.cadence).each}: {_list(weights)}"
 
 
 def _sentence(words: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from billing.models import PlanVersion, Subscription
 from billing.periods import Period
 from billing.price_book import book_known_at, cost_book, price_book
 from billing.schedules import PlanStretch
+from billing.usage_labels import in_words_of_prices
 from metering import reports
 
 
@@ -47,9 +48,16 @@ def rate_period(
     prices = price_book(subscription.currency, period, known_at=known_at)
     needs_costs = any(isinstance(component, rating.CostPlus) for component in components)
     costs = cost_book(subscription.currency, period, known_at=known_at) if needs_costs else None
-    splits = rating.boundaries(components, [book for book in (prices, costs) if book is not None], period)
+    books = [book for book in (prices, costs) if book is not None]
+    splits = rating.boundaries(components, books, period)
     splits += [part.period.start for part in parts[1:]]
-    readings = read_usage(subscription.organisation, period, components=components, splits=sorted(set(splits)))
+    readings = read_usage(
+        subscription.organisation,
+        period,
+        components=components,
+        splits=sorted(set(splits)),
+        dimensions=rating.labels_needed(components, books),
+    )
     result = rating.rate_stretches(
         readings,
         stretches=parts,
@@ -78,21 +86,48 @@ def _rated_by(stretch: PlanStretch) -> rating.Stretch:
         period=stretch.period,
         components=tuple(components_of(version)),
         name=f"{version.plan.name}, version {version.number}",
+        is_charged=stretch.is_charged,
     )
 
 
 def read_usage(
-    organisation: Organisation, period: Period, *, components: Sequence[rating.Component], splits: Sequence[datetime]
+    organisation: Organisation,
+    period: Period,
+    *,
+    components: Sequence[rating.Component],
+    splits: Sequence[datetime],
+    dimensions: Sequence[str] = (),
+    months: Sequence[Period] = (),
 ) -> tuple[rating.Reading, ...]:
-    """The period's totals as readings. A meter that is part of another counts only where a component names it."""
-    quantities = reports.quantities(organisation, start=period.start, end=period.end, splits=splits)
-    readings = (
-        rating.Reading(quantity.meter_key, quantity.model, quantity.value, quantity.start, quantity.end)
-        for quantity in quantities
+    """The period's totals as readings, kept apart by the labels in `dimensions`; what cannot be added is one reading of
+    the period, or of each of its `months`. A meter that is part of another counts only where a component names it."""
+    sums = reports.quantities(
+        organisation, start=period.start, end=period.end, splits=splits, dimensions=tuple(dimensions)
     )
+    whole = [
+        one
+        for month in months or (period,)
+        for one in reports.period_values(organisation, start=month.start, end=month.end)
+    ]
+    readings = [
+        *(_reading(one, is_additive=True) for one in sums),
+        *(_reading(one, is_additive=False) for one in whole),
+    ]
     parts = reports.partial_meters()
     return tuple(
         reading
         for reading in readings
         if reading.meter not in parts or any(component.covers(reading) for component in components)
+    )
+
+
+def _reading(quantity: reports.Quantity, *, is_additive: bool) -> rating.Reading:
+    return rating.Reading(
+        quantity.meter_key,
+        quantity.model,
+        quantity.value,
+        quantity.start,
+        quantity.end,
+        in_words_of_prices(quantity.meter_key, quantity.labels),
+        is_additive,
     )

@@ -8,17 +8,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from enum import StrEnum
 
 from django.db.models import F, Max, Prefetch
 from django.db.models.functions import Coalesce
 
 from accounts.models import Organisation
 from accounts.remembering import remember, remembered
-from billing.models import Invoice, PlanVersion, Subscription, SubscriptionPhase
+from billing.models import Invoice, PlanVersion, Subscription, SubscriptionPause, SubscriptionPhase
 from billing.periods import Cadence, Period, next_period, period_at
 
 RESOLUTION = timedelta(microseconds=1)
-PHASES = Prefetch("phases", SubscriptionPhase.objects.select_related("plan_version__plan"))
+# What to prefetch of subscriptions whose bills are computed.
+TERMS = (Prefetch("phases", SubscriptionPhase.objects.select_related("plan_version__plan")), Prefetch("pauses"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +40,27 @@ class PostedInvoice:
     corrected_after: int | None
 
 
+class Rest(StrEnum):
+    """Why nothing is charged for a time; NONE where it is."""
+
+    NONE = ""
+    TRIAL = "trial"
+    PAUSE = "pause"
+
+
 @dataclass(frozen=True, slots=True)
 class PlanStretch:
-    """Part of a period in which one plan version held."""
+    """Part of a period in which one plan version held, or in which nothing is charged."""
 
     period: Period
     version: PlanVersion
-    # Whether the plan was taken while the period ran, not before it.
+    rest: Rest
+    # Whether it begins with something that was decided while the period ran, perhaps.
     is_late: bool
+
+    @property
+    def is_charged(self) -> bool:
+        return not self.rest
 
 
 def whole_period(subscription: Subscription, instant: datetime) -> Period:
@@ -73,15 +88,32 @@ def period_after(subscription: Subscription, period: Period) -> Period:
 
 
 def stretches(subscription: Subscription, period: Period) -> list[PlanStretch]:
-    """The period cut where another plan takes over, in order."""
+    """The period cut where another plan takes over, where a trial ends and where a pause begins or ends, in order."""
+    pauses = pauses_of(subscription)
+    ends = [pause.ends_at for pause in pauses]
     cuts = [phase.starts_at for phase in phases_of(subscription)]
+    cuts += [pause.starts_at for pause in pauses]
+    cuts += [at for at in (subscription.trial_ends_at, *ends) if at is not None]
     return [_stretch(subscription, part) for part in period.split_at(cuts)]
 
 
 def _stretch(subscription: Subscription, part: Period) -> PlanStretch:
     phase = phase_at(subscription, part.start)
+    ends = {pause.ends_at for pause in pauses_of(subscription)}
     is_late = phase.starts_at == part.start and phase.created_at > part.start
-    return PlanStretch(part, phase.plan_version, is_late)
+    is_over = part.start == subscription.trial_ends_at or part.start in ends
+    return PlanStretch(part, phase.plan_version, rest_at(subscription, part.start), is_late or is_over)
+
+
+def rest_at(subscription: Subscription, instant: datetime) -> Rest:
+    """Why nothing is charged at an instant, if so."""
+    if subscription.trial_ends_at is not None and instant < subscription.trial_ends_at:
+        return Rest.TRIAL
+    is_paused = any(
+        pause.starts_at <= instant and (pause.ends_at is None or instant < pause.ends_at)
+        for pause in pauses_of(subscription)
+    )
+    return Rest.PAUSE if is_paused else Rest.NONE
 
 
 def first_period(subscription: Subscription) -> Period:
@@ -157,6 +189,11 @@ def phases_of(subscription: Subscription) -> tuple[SubscriptionPhase, ...]:
     return tuple(sorted(subscription.phases.all(), key=lambda phase: phase.starts_at))
 
 
+@remembered
+def pauses_of(subscription: Subscription) -> tuple[SubscriptionPause, ...]:
+    return tuple(subscription.pauses.all())
+
+
 def phase_at(subscription: Subscription, instant: datetime) -> SubscriptionPhase:
     """The phase in force at an instant; the first one for anything before it."""
     phases = phases_of(subscription)
@@ -165,8 +202,8 @@ def phase_at(subscription: Subscription, instant: datetime) -> SubscriptionPhase
 
 
 def with_terms(subscription: Subscription) -> Subscription:
-    """The subscription read anew, with its phases and their versions, for code that asks often."""
-    return Subscription.objects.select_related("organisation").prefetch_related(PHASES).get(pk=subscription.pk)
+    """The subscription read anew, with its phases and their versions and its pauses, for code that asks often."""
+    return Subscription.objects.select_related("organisation").prefetch_related(*TERMS).get(pk=subscription.pk)
 
 
 def version_at(subscription: Subscription, instant: datetime) -> PlanVersion:

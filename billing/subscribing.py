@@ -18,7 +18,7 @@ from accounts.models.organisations import Role
 from billing import schedules
 from billing.models import BillingDetails, PlanVersion, Subscription
 from billing.models.subscriptions import SubscriptionState
-from billing.periods import QUARTER_HOUR, quarter_hour_floor
+from billing.periods import days_later, next_quarter_hour, quarter_hour_floor
 
 
 class AlreadySubscribed(DomainError):
@@ -67,22 +67,26 @@ def subscribe(
     *,
     now: datetime,
     anchor: datetime | None = None,
+    trial_days: int | None = None,
     actor: Actor = None,
     request: HttpRequest | None = None,
 ) -> Subscription:
-    """Start the organisation's subscription at the quarter hour at or before the anchor (now unless given)."""
-    _require_on_offer(plan_version)
+    """Start the organisation's subscription at the quarter hour at or before the anchor (now unless given).
+
+    It begins with the trial of the plan, unless the organisation had one, or with one of `trial_days`.
+    """
+    _require_on_offer(plan_version, organisation)
     anchor_at = quarter_hour_floor(anchor or now)
     if anchor_at > now:
         raise AnchorInFuture
     with transaction.atomic():
         _retire_ended(organisation, now)
-        subscription = _create(organisation, plan_version, anchor_at)
+        subscription = _create(organisation, plan_version, anchor_at, trial_days=trial_days, now=now)
         if Subscription.objects.for_organisation(organisation).filter(ends_at__gt=anchor_at).exists():
             raise AnchorOverlaps
         subscription.phases.create(plan_version=plan_version, starts_at=anchor_at, created_at=now)
         ensure_billing_details(organisation)
-        _record("subscription.started", subscription, plan_version, actor=actor, request=request)
+        record_change("subscription.started", subscription, plan_version, actor=actor, request=request)
     return subscription
 
 
@@ -101,7 +105,7 @@ def change_plan(
     Choosing the version already in force takes a coming change back. A subscription that was to end goes on.
     """
     with transaction.atomic():
-        locked = _locked_current(subscription, now)
+        locked = locked_current(subscription, now)
         require_change_possible(locked, plan_version, now)
         locked.phases.filter(starts_at__gt=now).delete()
         if plan_version != schedules.version_at(locked, now):
@@ -110,13 +114,13 @@ def change_plan(
                 starts_at=starts_at, defaults={"plan_version": plan_version, "created_at": now}
             )
         _set_end(locked, None)
-        _record("subscription.plan_changed", locked, plan_version, actor=actor, request=request, at_once=at_once)
+        record_change("subscription.plan_changed", locked, plan_version, actor=actor, request=request, at_once=at_once)
     return locked
 
 
 def require_change_possible(subscription: Subscription, plan_version: PlanVersion, now: datetime) -> None:
     """Raises PlanNotOnOffer, PlanDoesNotFit and SamePlan."""
-    _require_on_offer(plan_version)
+    _require_on_offer(plan_version, subscription.organisation)
     if (plan_version.currency, plan_version.cadence) != (subscription.currency, subscription.cadence):
         raise PlanDoesNotFit
     pending = schedules.pending_phase(subscription, now)
@@ -135,12 +139,12 @@ def withdraw_change(
 ) -> Subscription:
     """Take back a change that is still to come. Raises NoChangePending."""
     with transaction.atomic():
-        locked = _locked_current(subscription, now)
+        locked = locked_current(subscription, now)
         dropped, _ = locked.phases.filter(starts_at__gt=now).delete()
         if not dropped:
             raise NoChangePending
         kept = schedules.version_at(locked, now)
-        _record("subscription.change_withdrawn", locked, kept, actor=actor, request=request)
+        record_change("subscription.change_withdrawn", locked, kept, actor=actor, request=request)
     return locked
 
 
@@ -152,16 +156,23 @@ def cancel(
     actor: Actor = None,
     request: HttpRequest | None = None,
 ) -> Subscription:
-    """End the subscription where its current period ends, or at the next quarter hour. What was used until then is
-    still billed; of a fee in advance the unused part is given back."""
+    """End the subscription where its current period (or its trial) ends, or at the next quarter hour. What was used
+    until then is still billed; of a fee in advance the unused part is given back."""
     with transaction.atomic():
-        locked = _locked_current(subscription, now)
+        locked = locked_current(subscription, now)
         locked.phases.filter(starts_at__gt=now).delete()
-        period_end = schedules.whole_period(locked, now).end
-        _set_end(locked, quarter_hour_floor(now) + QUARTER_HOUR if at_once else period_end)
+        _set_end(locked, next_quarter_hour(now) if at_once else _end_of_what_runs(locked, now))
         version = schedules.version_at(locked, now)
-        _record("subscription.cancelled", locked, version, actor=actor, request=request, at_once=at_once)
+        record_change("subscription.cancelled", locked, version, actor=actor, request=request, at_once=at_once)
     return locked
+
+
+def _end_of_what_runs(subscription: Subscription, now: datetime) -> datetime:
+    """Of the trial, so that whoever leaves it owes nothing, else of the period."""
+    trial_ends_at = subscription.trial_ends_at
+    if trial_ends_at is not None and now < trial_ends_at:
+        return trial_ends_at
+    return schedules.whole_period(subscription, now).end
 
 
 def resume(
@@ -169,9 +180,9 @@ def resume(
 ) -> Subscription:
     """Take a cancellation back before it takes effect."""
     with transaction.atomic():
-        locked = _locked_current(subscription, now)
+        locked = locked_current(subscription, now)
         _set_end(locked, None)
-        _record("subscription.resumed", locked, schedules.version_at(locked, now), actor=actor, request=request)
+        record_change("subscription.resumed", locked, schedules.version_at(locked, now), actor=actor, request=request)
     return locked
 
 
@@ -200,12 +211,25 @@ def ensure_billing_details(organisation: Organisation) -> BillingDetails:
     return details
 
 
-def _require_on_offer(plan_version: PlanVersion) -> None:
-    if plan_version.published_at is None or plan_version.plan.archived_at is not None:
+def _require_on_offer(plan_version: PlanVersion, organisation: Organisation) -> None:
+    """A plan made for one organisation is nobody else's."""
+    plan = plan_version.plan
+    is_of_others = plan.organisation_id is not None and plan.organisation_id != organisation.pk
+    if plan_version.published_at is None or plan.archived_at is not None or is_of_others:
         raise PlanNotOnOffer
 
 
-def _create(organisation: Organisation, plan_version: PlanVersion, anchor_at: datetime) -> Subscription:
+def _create(
+    organisation: Organisation,
+    plan_version: PlanVersion,
+    anchor_at: datetime,
+    *,
+    trial_days: int | None,
+    now: datetime,
+) -> Subscription:
+    days = _trial_days(organisation, plan_version) if trial_days is None else trial_days
+    trial_ends_at = days_later(anchor_at, days, organisation.zone) if days else None
+    is_on_trial = trial_ends_at is not None and trial_ends_at > now
     try:
         with transaction.atomic():
             return Subscription.objects.create(
@@ -214,9 +238,16 @@ def _create(organisation: Organisation, plan_version: PlanVersion, anchor_at: da
                 cadence=plan_version.cadence,
                 anchor_at=anchor_at,
                 time_zone=organisation.time_zone,
+                trial_ends_at=trial_ends_at,
+                state=SubscriptionState.TRIALING if is_on_trial else SubscriptionState.ACTIVE,
             )
     except IntegrityError as error:
         raise AlreadySubscribed from error
+
+
+def _trial_days(organisation: Organisation, plan_version: PlanVersion) -> int:
+    had_one = Subscription.objects.for_organisation(organisation).exclude(trial_ends_at=None).exists()
+    return 0 if had_one else plan_version.trial_days
 
 
 def _retire_ended(organisation: Organisation, now: datetime) -> None:
@@ -226,7 +257,8 @@ def _retire_ended(organisation: Organisation, now: datetime) -> None:
     )
 
 
-def _locked_current(subscription: Subscription, now: datetime) -> Subscription:
+def locked_current(subscription: Subscription, now: datetime) -> Subscription:
+    """The row, locked. Raises SubscriptionOver."""
     locked = Subscription.objects.select_for_update().get(pk=subscription.pk)
     if _is_over(locked, now):
         raise SubscriptionOver
@@ -243,7 +275,7 @@ def _set_end(subscription: Subscription, ends_at: datetime | None) -> None:
     subscription.save(update_fields=["ends_at"])
 
 
-def _record(
+def record_change(
     action: str,
     subscription: Subscription,
     plan_version: PlanVersion,
@@ -251,8 +283,9 @@ def _record(
     actor: Actor,
     request: HttpRequest | None,
     at_once: bool = False,
+    **more: Any,
 ) -> None:
-    details: dict[str, Any] = {"plan": plan_version.plan.key, "version": plan_version.number}
+    details: dict[str, Any] = {"plan": plan_version.plan.key, "version": plan_version.number, **more}
     if at_once:
         details["at_once"] = True
     if subscription.ends_at is not None:

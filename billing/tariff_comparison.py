@@ -171,7 +171,10 @@ def used_months(
     whole = Period(months[0].start, months[-1].end)
     prices, costs = price_book(currency, whole), cost_book(currency, whole)
     splits = [*rating.boundaries(components, (prices, costs), whole), *(month.start for month in months)]
-    readings = read_usage(organisation, whole, components=components, splits=splits)
+    dimensions = rating.labels_needed(components, (prices, costs))
+    readings = read_usage(
+        organisation, whole, components=components, splits=splits, dimensions=dimensions, months=months
+    )
     shares = [tuple(reading for reading in readings if month.contains(reading.start)) for month in months]
     first = next((place for place, share in enumerate(shares) if share), len(months))
     return UsedMonths(tuple(months[first:]), tuple(shares[first:]), prices, costs, currency)

@@ -4,7 +4,17 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from billing import announcing, forecasting, invoicing, margins, stripe_inbox, stripe_sync
+from billing import (
+    announcing,
+    forecasting,
+    invoicing,
+    margins,
+    resting,
+    settling,
+    stripe_inbox,
+    stripe_sync,
+    trial_reminders,
+)
 
 
 class ClosingFailed(Exception):
@@ -19,6 +29,26 @@ def close_ended_periods() -> None:
     closed = invoicing.close_ended(timezone.now())
     if closed.failed:
         raise ClosingFailed(f"Periods of {len(closed.failed)} subscriptions could not be closed: {closed.failed[:20]}")
+
+
+@shared_task
+def settle_ended_subscriptions() -> None:
+    """Does nothing where the operator closes periods by hand."""
+    if not settings.AUTOMATIC_CLOSING:
+        return
+    settled = settling.settle_ended(timezone.now())
+    if settled.failed:
+        raise ClosingFailed(f"{len(settled.failed)} subscriptions could not be settled: {settled.failed[:20]}")
+
+
+@shared_task
+def end_trials() -> None:
+    resting.end_trials(timezone.now())
+
+
+@shared_task
+def remind_of_trials() -> None:
+    trial_reminders.remind_of_trials(timezone.now())
 
 
 @shared_task

@@ -31,6 +31,15 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "carry on usage imports": {"task": "metering.tasks.carry_on_usage_imports", "schedule": timedelta(minutes=1)},
     # Periods end at any quarter hour, since anchors do.
     "close ended periods": {"task": "billing.tasks.close_ended_periods", "schedule": timedelta(minutes=5)},
+    # A trial ends at any quarter hour; what is charged does not wait for this, only what the state says.
+    "end trials": {"task": "billing.tasks.end_trials", "schedule": timedelta(minutes=5)},
+    # Three days before the end of a trial; hourly, so that none is late by much.
+    "remind of trials": {"task": "billing.tasks.remind_of_trials", "schedule": timedelta(hours=1)},
+    # Weeks after the end of a subscription, when no late usage can come any more: the day does not matter.
+    "settle ended subscriptions": {
+        "task": "billing.tasks.settle_ended_subscriptions",
+        "schedule": crontab(minute=35),
+    },
     # At night: sessions that ended long ago and were only ever added to.
     "clear expired sessions": {"task": "accounts.tasks.clear_expired_sessions", "schedule": crontab(hour=2, minute=10)},
     # What others did to keys and tokens; often, since a leaked key is told this way too.

@@ -3,7 +3,7 @@
 Reads only. Knows no prices: billing turns meter, model and quarter hour into lines of bills.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -19,8 +19,16 @@ from metering import quarter_hours
 from metering.correcting import Original, find_original
 from metering.exact_json import decode_object
 from metering.identity import event_key
-from metering.judging import readable_number
-from metering.models import Aggregation, Correction, Event, IngestBatch, Meter, RejectedEvent
+from metering.members import (
+    conditions_of,
+    lets_through,
+    read_member,
+    readable_number,
+    scalar_text,
+    tier_of,
+    tiers_of,
+)
+from metering.models import Aggregation, Correction, Event, IngestBatch, Meter, MeterRevision, RejectedEvent
 from metering.models.events import RejectionReason
 
 # Refusals listed with an event; one name may have conflicted with any number of bodies.
@@ -46,6 +54,8 @@ class Feed:
     value: Decimal
     interval_start: datetime
     interval_end: datetime
+    # The dimensions of its series besides the model.
+    labels: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,25 +179,34 @@ def _acceptance(organisation: Organisation, source: str, event_id: str) -> Accep
 def _feeds(found: Original) -> tuple[Feed, ...]:
     if found.corrected_by is not None or found.counting is None:
         return ()
-    data, start = decode_object(found.counting), quarter_hours.floor(found.time)
-    end = start + quarter_hours.QUARTER_HOUR
-    meters = Meter.objects.filter(event_type=found.type, effective_from__lte=found.time)
-    in_use = meters.filter(Q(archived_at=None) | Q(archived_at__gt=found.time)).order_by("position", "key")
-    values = [(meter, _value(meter, data)) for meter in in_use]
-    return tuple(
-        Feed(meter.key, _model(meter, data), value, start, end) for meter, value in values if value is not None
-    )
+    data = decode_object(found.counting)
+    meters = Meter.objects.filter(event_type=found.type).prefetch_related("revisions").order_by("position", "key")
+    return tuple(feed for meter in meters for feed in _feed(meter, data, found.time))
+
+
+def _feed(meter: Meter, data: dict[str, Any], at: datetime) -> Iterator[Feed]:
+    value, start = _value(meter, data), quarter_hours.floor(at)
+    for one, since, until in meter.definitions():
+        in_force = since <= at and (until is None or at < until)
+        if value is not None and in_force and lets_through(conditions_of(one.filters), data):
+            labels = _labels(one, data)
+            yield Feed(meter.key, labels.pop("model", ""), value, start, start + quarter_hours.QUARTER_HOUR, labels)
 
 
 def _value(meter: Meter, data: dict[str, Any]) -> Decimal | None:
-    if meter.aggregation in {Aggregation.COUNT, Aggregation.UNIQUE_COUNT}:
-        return None if meter.value_field and data.get(meter.value_field) is None else Decimal(1)
-    return readable_number(data.get(meter.value_field))
+    value = read_member(data, meter.value_field) if meter.value_field else None
+    if meter.aggregation == Aggregation.COUNT:
+        return Decimal(1)
+    if meter.aggregation == Aggregation.UNIQUE_COUNT:
+        return None if scalar_text(value) is None else Decimal(1)
+    return readable_number(value)
 
 
-def _model(meter: Meter, data: dict[str, Any]) -> str:
-    model = data.get("model") if "model" in meter.dimensions else None
-    return "" if model is None else str(model)
+def _labels(one: Meter | MeterRevision, data: dict[str, Any]) -> dict[str, str]:
+    """The dimensions of the series that the event counts in; those that it has."""
+    tiers = {name: tier_of(tier, data) for name, tier in tiers_of(one.tiers).items()}
+    found = {name: read_member(data, name) for name in one.dimensions} | tiers
+    return {name: str(value) for name, value in found.items() if value is not None}
 
 
 def _data_of(event: Event) -> dict[str, Any]:

@@ -23,6 +23,11 @@ _FEED = _object(
     value=_TEXT | {"description": "A decimal."},
     interval_start=_INSTANT,
     interval_end=_INSTANT,
+    labels={
+        "type": "object",
+        "additionalProperties": {"type": "string"},
+        "description": "The other dimensions by which the meter is kept apart, such as service_tier.",
+    },
 )
 _ACCEPTANCE: dict[str, Any] = _object(
     "Null if nothing was accepted under this name.",
@@ -87,6 +92,7 @@ _SAMPLE = {
                 "value": "1200",
                 "interval_start": "2026-11-15T12:00:00Z",
                 "interval_end": "2026-11-15T12:15:00Z",
+                "labels": {},
             }
         ],
         **_NONE,

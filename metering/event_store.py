@@ -17,6 +17,7 @@ import msgspec
 from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
+from accounts.api_auth import LIVE_TOKEN
 from accounts.prepared import run_prepared
 from metering.drafts import Draft
 from metering.identity import identity
@@ -235,6 +236,7 @@ batch AS (
     FROM patience WHERE NOT EXISTS (
         SELECT FROM event
         WHERE organisation_id = %(organisation)s AND key = %(key)s AND receipt_month = ANY(%(months)s::date[]))
+        AND {condition}
     RETURNING id
 )
 INSERT INTO {partition} ({columns})
@@ -243,8 +245,11 @@ SELECT %(organisation)s, id, %(time)s, %(project)s, %(api_key)s, %(month)s, %(ke
 FROM batch"""
 
 
-def insert_alone(candidate: Candidate, origin: Origin, months: Sequence[date]) -> bool:
-    """Insert one event with its batch row unless one of the earlier months knows it; False: nothing was inserted.
+def insert_alone(
+    candidate: Candidate, origin: Origin, months: Sequence[date], *, is_token_confirmed: bool = True
+) -> bool:
+    """Insert one event with its batch row unless one of the earlier months knows it, or the token, if that is not
+    confirmed, is no longer live; False: nothing was inserted.
 
     An event of the same identity in this month raises IntegrityError.
     """
@@ -268,7 +273,8 @@ def insert_alone(candidate: Candidate, origin: Origin, months: Sequence[date]) -
         "subject": draft.subject,
         "data": draft.raw_data.decode(),
     }
-    statement = _INSERT_ALONE.format(partition=partition_name(month), columns=_COLUMNS)
+    condition = "true" if is_token_confirmed else LIVE_TOKEN
+    statement = _INSERT_ALONE.format(partition=partition_name(month), columns=_COLUMNS, condition=condition)
     return run_prepared(statement, values).rowcount == 1
 
 

@@ -18,10 +18,10 @@ from django.db import transaction
 
 from accounts.errors import DomainError
 from accounts.models import Organisation
-from metering import verifier
+from metering import verifier, verifier_quantities
 from metering.canonical import instant
 from metering.leaves import StoredEvent, stream_events
-from metering.models import Meter, Seal
+from metering.models import Meter, MeterRevision, Seal
 from metering.proofs import Proof, proof_facts, seal_facts
 from metering.seal_checks import are_kept
 from metering.sealing import sealed_through
@@ -89,7 +89,9 @@ def manifest_of(export: Export, now: datetime) -> dict[str, Any]:
         "to": export.last.isoformat(),
         "events": export.event_count,
         "seals": [seal_facts(seal) for seal in export.chain],
-        "meters": [_meter_facts(meter) for meter in Meter.objects.select_related("part_of")],
+        "meters": [
+            _meter_facts(meter) for meter in Meter.objects.select_related("part_of").prefetch_related("revisions")
+        ],
     }
 
 
@@ -139,7 +141,11 @@ def proof_zip(proof: Proof, organisation: Organisation) -> bytes:
 
 def verifier_source() -> bytes:
     """The script that checks an export with nothing but Python."""
-    return Path(verifier.__file__).read_bytes()
+    main, part = (Path(str(module.__file__)).read_text() for module in (verifier, verifier_quantities))
+    _, _, body = part.partition("from __future__ import annotations\n")
+    before, _, rest = main.partition("# In the script that customers get")
+    _, _, after = rest.partition("\n\n")
+    return f"{before}{body.strip()}\n\n{after}".encode()
 
 
 class _Pieces:
@@ -182,10 +188,19 @@ def _meter_facts(meter: Meter) -> dict[str, Any]:
         "event_type": meter.event_type,
         "value_field": meter.value_field,
         "aggregation": meter.aggregation,
-        "dimensions": meter.dimensions,
         "part_of": meter.part_of.key if meter.part_of else None,
-        "effective_from": instant(meter.effective_from),
         "archived_at": instant(meter.archived_at) if meter.archived_at else None,
+        **_definition(meter),
+        "revisions": [_definition(revision) for revision in meter.revisions.all()],
+    }
+
+
+def _definition(one: Meter | MeterRevision) -> dict[str, Any]:
+    return {
+        "effective_from": instant(one.effective_from),
+        "dimensions": one.dimensions,
+        "tiers": one.tiers,
+        "filters": one.filters,
     }
 
 

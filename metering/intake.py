@@ -73,12 +73,15 @@ def accept(
     now: datetime,
     backfill: bool = False,
     assume_subject: Subject | None = None,
+    confirm: Callable[[], None] | None = None,
 ) -> list[Verdict]:
     """Commit what can be accepted and keep the rest aside; verdicts in the order of the drafts.
 
     `backfill` takes events of any age; `assume_subject` puts all events down to one subject without looking it up.
+    `confirm` raises if the service token is no longer live; it is called before anything is stored, but for a single
+    event, which is stored by a statement that looks itself.
     """
-    terms = _terms(drafts, now=now, backfill=backfill, assume_subject=assume_subject)
+    terms = _terms(drafts, now=now, backfill=backfill, assume_subject=assume_subject, confirm=confirm)
     candidates, rejections = _judge(drafts, terms)
     firsts, repeats = _part_repeats(candidates, rejections)
     origin = Origin(format, service_token_id, now)
@@ -109,17 +112,24 @@ class _Terms:
     subjects: dict[str, Subject]
     assumed: Subject | None
     rules: dict[str, Rules]
+    # None: the token has just been looked up, or there is none.
+    confirm: Callable[[], None] | None
 
 
 def _terms(
-    drafts: Sequence[Draft | Refusal], *, now: datetime, backfill: bool, assume_subject: Subject | None
+    drafts: Sequence[Draft | Refusal],
+    *,
+    now: datetime,
+    backfill: bool,
+    assume_subject: Subject | None,
+    confirm: Callable[[], None] | None,
 ) -> _Terms:
     late_window = timedelta(days=settings.LATE_WINDOW_DAYS)
     kept_from = DroppedMonth.objects.events_kept_from() if backfill else None
     window = window_at(now, late_window=late_window, tolerance=_tolerance(), backfill=backfill, kept_from=kept_from)
     named = {draft.subject for draft in drafts if type(draft) is Draft} if assume_subject is None else set()
     subjects = resolve_subjects(named) if named else {}
-    return _Terms(now, window, backfill, subjects, assume_subject, rules_by_event_type())
+    return _Terms(now, window, backfill, subjects, assume_subject, rules_by_event_type(), confirm)
 
 
 def _tolerance() -> timedelta:
@@ -220,6 +230,8 @@ def _commit(
     """Commit; returns the verdicts by position, but for the candidates that were accepted."""
     if store is None:
         store = _store_alone if _may_stand_alone(candidates, rejections, terms) else _store_new
+    if store is not _store_alone:
+        _confirm(terms)
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return store(candidates, rejections, origin, terms)
@@ -238,6 +250,11 @@ def _commit(
     raise AssertionError("The last attempt returns or raises.")
 
 
+def _confirm(terms: _Terms) -> None:
+    if terms.confirm is not None:
+        terms.confirm()
+
+
 def _may_stand_alone(candidates: list[Candidate], rejections: list[Rejection], terms: _Terms) -> bool:
     return len(candidates) == 1 and not rejections and not terms.backfill and not near_month_turn(terms.now)
 
@@ -248,8 +265,9 @@ def _store_alone(
     """The path of a single new event, in one statement and without a transaction around it."""
     months = months_to_search(terms.now, terms.window.oldest, _tolerance())
     with transaction.atomic(durable=True) if connection.in_atomic_block else nullcontext():
-        if insert_alone(candidates[0], origin, months):
+        if insert_alone(candidates[0], origin, months, is_token_confirmed=terms.confirm is None):
             return {}
+    _confirm(terms)
     return _store_unless_known(candidates, rejections, origin, terms)
 
 

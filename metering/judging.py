@@ -4,20 +4,19 @@ Unknown is not zero: a metered member that is absent or null leaves its meter un
 number refuses the event.
 """
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from metering.catalogue import Rule, Rules
+from metering.catalogue import Rule, Rules, Special
 from metering.drafts import Draft
+from metering.members import read_member, readable_number
 from metering.models.events import RejectionReason
 
 # Values are numeric(42,18) at most: below 10^24 with at most 18 decimals.
 VALUE_LIMIT = 10**24
 VALUE_DECIMALS = 18
-_DECIMAL_TEXT = re.compile(r"-?[0-9]{1,60}(\.[0-9]{1,60})?([eE][+-]?[0-9]{1,3})?")
 # Even an operator's backfill ends here: before it there was nothing to meter, and some calendars fail.
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -76,10 +75,21 @@ def fed_meters(data: dict[str, Any], time: datetime, rules: Rules) -> tuple[str,
                 continue
             if not (type(value) is int and 0 <= value < VALUE_LIMIT):
                 _check_value(value, rule)
-        elif time < rule.effective_from:
+        elif time < rule.effective_from or (rule.special and not _reads_specially(rule, rule.special, data, time)):
             continue
         fed.append(rule.key)
     return tuple(fed)
+
+
+def _reads_specially(rule: Rule, special: Special, data: dict[str, Any], time: datetime) -> bool:
+    if not special.reads(data, time):
+        return False
+    if special.path:
+        value = read_member(data, special.path)
+        if value is None:
+            return False
+        _check_value(value, rule)
+    return True
 
 
 def unknown_subject(draft: Draft) -> Unacceptable:
@@ -107,19 +117,6 @@ def _check_value(value: Any, rule: Rule) -> None:
         raise _invalid(rule, value, "must not be negative")
 
 
-def readable_number(value: Any) -> Decimal | None:
-    """The number that a metered value stands for; None: it is none that folding can read."""
-    if isinstance(value, Decimal):
-        return value if value.is_finite() else None
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return Decimal(value)
-    if isinstance(value, str) and _DECIMAL_TEXT.fullmatch(value):
-        return Decimal(value)
-    return None
-
-
 def _invalid(rule: Rule, value: Any, demand: str) -> Unacceptable:
     shown = str(value).lower() if isinstance(value, bool) else repr(value) if isinstance(value, str) else str(value)
-    return Unacceptable(RejectionReason.INVALID_VALUE, f"data.{rule.field} is {shown[:60]}: it {demand}.")
+    return Unacceptable(RejectionReason.INVALID_VALUE, f"data.{rule.path} is {shown[:60]}: it {demand}.")

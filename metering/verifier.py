@@ -22,22 +22,18 @@ the server, so that a mistake there is not repeated here.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import re
 import sys
 from collections.abc import Callable, Iterable
-from datetime import date, datetime, timedelta, timezone
+from datetime import date
 from decimal import Decimal, InvalidOperation, localcontext
 from typing import Any
 
+# In the script that customers get, the source of this module stands here.
+from metering.verifier_quantities import Quantities, canonical_json, leaf_place, moment_of, sha256
+
 FORMAT = 1
 NO_PREVIOUS = "0" * 64
-# A text that counts as a metered value.
-DECIMAL_TEXT = re.compile(r"-?[0-9]{1,60}(\.[0-9]{1,60})?([eE][+-]?[0-9]{1,3})?")
-# Events that take another one back (void), or let other data count in its place (amendment).
-CORRECTING_TYPES = ("kilotoken.void", "kilotoken.amendment")
-_Name = tuple[str, str]
 # More findings than this help nobody.
 MOST_FINDINGS = 100
 
@@ -46,7 +42,7 @@ class NotAnExportError(Exception):
     """A file is not what it should be; the text says which and why."""
 
 
-# --- Canonical JSON ---------------------------------------------------------------------------------------------------
+# --- Leaves, roots, chain ---------------------------------------------------------------------------------------------
 
 
 def parse_exactly(text: str) -> Any:
@@ -58,51 +54,10 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def canonical_json(value: Any) -> str:
-    """No spaces, members sorted by code point, texts escaped only where they must be, numbers shortest."""
-    if isinstance(value, dict):
-        members = (f"{canonical_json(name)}:{canonical_json(value[name])}" for name in sorted(value))
-        return "{" + ",".join(members) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(canonical_json(item) for item in value) + "]"
-    if isinstance(value, Decimal):
-        return canonical_number(value)
-    return json.dumps(value, ensure_ascii=False)
-
-
-def canonical_number(number: Decimal) -> str:
-    """The shortest decimal: 1.50 -> 1.5, 1e3 -> 1000, -0.0 -> 0. Works on digits, so nothing is ever rounded."""
-    sign, digits, power = number.as_tuple()
-    exponent = int(power)
-    text = "".join(map(str, digits)).lstrip("0")
-    if not text:
-        return "0"
-    if exponent >= 0:
-        whole, fraction = text + "0" * exponent, ""
-    else:
-        text = text.zfill(1 - exponent)
-        whole, fraction = text[:exponent], text[exponent:].rstrip("0")
-    return ("-" if sign else "") + whole + ("." + fraction if fraction else "")
-
-
-# --- Leaves, roots, chain ---------------------------------------------------------------------------------------------
-
-
-def sha256(content: bytes) -> bytes:
-    return hashlib.sha256(content).digest()
-
-
 def leaf_content(event: dict[str, Any]) -> bytes:
     """Version, source, id, type, subject, time, whether the time was assumed, and data, as canonical JSON."""
     names = ("source", "id", "type", "subject", "time", "time_assumed", "data")
     return canonical_json(["kilotoken.event.1", *(event[name] for name in names)]).encode()
-
-
-def leaf_place(event: dict[str, Any]) -> bytes:
-    """What leaves of a day are sorted by: 16 bytes of SHA-256 over source and id, each after its length (4 bytes)."""
-    source, event_id = event["source"].encode(), event["id"].encode()
-    named = len(source).to_bytes(4, "big") + source + len(event_id).to_bytes(4, "big") + event_id
-    return sha256(named)[:16]
 
 
 class Tree:
@@ -198,138 +153,6 @@ def _named(event: dict[str, Any]) -> str:
     return f"event {event['id']} of {event['source']}"
 
 
-# --- An invoice against events ----------------------------------------------------------------------------------------
-
-
-class Quantities:
-    """The readings that an invoice rests on, against the sums of the events that had come in when it was made."""
-
-    def __init__(self, invoice: dict[str, Any], manifest: dict[str, Any]) -> None:
-        evidence = invoice["evidence"]
-        self.meters = manifest["meters"]
-        self.parts = {meter["key"] for meter in self.meters if meter.get("part_of")}
-        self.cutoff = _moment(evidence["cutoff"])
-        self.periods = [(_moment(period["start"]), _moment(period["end"])) for period in evidence["periods"]]
-        # (meter, model) -> [start, end, quantity on the invoice, sum of events]
-        self.readings: dict[tuple[str, str], list[list[Any]]] = {}
-        for period in evidence["periods"]:
-            for one in period["readings"]:
-                span = [_moment(one["start"]), _moment(one["end"]), Decimal(one["quantity"]), Decimal(0)]
-                self.readings.setdefault((one["meter"], one["model"]), []).append(span)
-        self.unread: dict[tuple[str, str], Decimal] = {}
-        # Source and id of each correction -> those of the event it names, and what counts instead; None: nothing.
-        self.corrections: dict[_Name, tuple[_Name, Any]] = {}
-        self.named: set[_Name] = set()
-        self.originals: dict[_Name, dict[str, Any]] = {}
-        self.findings = self._uncovered(manifest)
-
-    def _uncovered(self, manifest: dict[str, Any]) -> list[str]:
-        """Events count for the invoice from a day before its first period (clocks differ) up to its cutoff."""
-        first = (min(start for start, _ in self.periods) - timedelta(days=1)).date().isoformat()
-        last = self.cutoff.date().isoformat()
-        # Nothing came in on days without a seal.
-        if any(first <= seal["day"] < manifest["from"] for seal in manifest["seals"]):
-            return [f"The export begins with {manifest['from']}; this invoice needs the events from {first} on."]
-        if manifest["to"] < last:
-            return [f"The export ends with {manifest['to']}; this invoice needs the events up to {last}."]
-        return []
-
-    def add(self, event: dict[str, Any]) -> None:
-        if _moment(event["received_at"]) > self.cutoff:
-            return
-        if event["type"] in CORRECTING_TYPES:
-            named = event["data"]["corrects"]
-            self.named.add((named["source"], named["id"]))
-            self.corrections[_name(event)] = (named["source"], named["id"]), event["data"].get("data")
-        self._add(event["type"], _moment(event["time"]), event["data"], 1)
-
-    def remember(self, event: dict[str, Any]) -> None:
-        """Of a second reading: keep the events that corrections name."""
-        if _name(event) in self.named:
-            self.originals[_name(event)] = event
-
-    def settle(self) -> None:
-        """Take back what was corrected and count what stands in its place, where the first of the chain counted."""
-        for named, instead in self.corrections.values():
-            first = named
-            while first in self.corrections:
-                first = self.corrections[first][0]
-            original = self.originals.get(first)
-            # Received before the export begins, it counts for none of the invoice's periods.
-            if original is not None:
-                back = self.corrections[named][1] if named in self.corrections else original["data"]
-                self._add(original["type"], _moment(original["time"]), back, -1)
-                self._add(original["type"], _moment(original["time"]), instead, 1)
-
-    def _add(self, event_type: str, time: datetime, data: Any, sign: int) -> None:
-        if data is None or not any(start <= time < end for start, end in self.periods):
-            return
-        for meter in self.meters:
-            if meter["event_type"] == event_type and _reads(meter, time):
-                value = _value_of(data, meter)
-                if value is not None:
-                    self._count(meter, _model_of(data, meter), time, sign * value)
-
-    def _count(self, meter: dict[str, Any], model: str, time: datetime, value: Decimal) -> None:
-        for span in self.readings.get((meter["key"], model), ()):
-            if span[0] <= time < span[1]:
-                span[3] += value
-                return
-        if meter["key"] not in self.parts:
-            place = (meter["key"], model)
-            self.unread[place] = self.unread.get(place, Decimal(0)) + value
-
-    def finish(self) -> list[str]:
-        if self.findings:
-            return self.findings
-        for (meter, model), spans in sorted(self.readings.items()):
-            for start, end, billed, metered in spans:
-                if billed != metered:
-                    self.findings.append(
-                        f"{meter} {model or '(no model)'} from {start.isoformat()} to {end.isoformat()}: the invoice "
-                        f"rests on {billed:f}, the events say {metered:f}."
-                    )
-        for (meter, model), metered in sorted(self.unread.items()):
-            if metered:
-                self.findings.append(
-                    f"{meter} {model or '(no model)'}: the events say {metered:f}, the invoice nothing."
-                )
-        return self.findings
-
-
-def _name(event: dict[str, Any]) -> _Name:
-    return event["source"], event["id"]
-
-
-def _reads(meter: dict[str, Any], time: datetime) -> bool:
-    archived_at = meter.get("archived_at")
-    return _moment(meter["effective_from"]) <= time and (archived_at is None or time < _moment(archived_at))
-
-
-def _value_of(data: dict[str, Any], meter: dict[str, Any]) -> Decimal | None:
-    """What an event adds to a meter; None: it does not feed it."""
-    if meter["aggregation"] == "count":
-        return Decimal(1)
-    if meter["aggregation"] != "sum":
-        return None
-    value = data.get(meter["value_field"])
-    if isinstance(value, str) and DECIMAL_TEXT.fullmatch(value):
-        return Decimal(value)
-    return value if isinstance(value, Decimal) else None
-
-
-def _model_of(data: dict[str, Any], meter: dict[str, Any]) -> str:
-    model = data.get("model") if "model" in meter["dimensions"] else None
-    if model is None:
-        return ""
-    return model if isinstance(model, str) else canonical_json(model)
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    return moment.astimezone(timezone.utc)  # noqa: UP017 (Python 3.9 has no datetime.UTC)
-
-
 # --- One event against its proof --------------------------------------------------------------------------------------
 
 LEAF_NAMES = ("source", "id", "type", "subject", "time", "time_assumed", "data")
@@ -368,7 +191,7 @@ def as_sealed(event: dict[str, Any], proved: dict[str, Any]) -> dict[str, Any]:
     if event.get("time") is None:
         claimed["time"] = proved["time"]
     else:
-        claimed["time"] = _moment(event["time"]).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        claimed["time"] = moment_of(event["time"]).isoformat(timespec="microseconds").replace("+00:00", "Z")
     return claimed
 
 
@@ -422,7 +245,7 @@ def verify(
             if quantities:
                 quantities.add(event)
             events += 1
-        if quantities and quantities.corrections:
+        if quantities and quantities.needs_second_reading:
             lines.seek(0)
             for number, line in enumerate(lines, start=1):
                 quantities.remember(_parse_line(line, number, events_path))

@@ -45,6 +45,7 @@ ORGANISATION_IN_ANOTHER_WAY = {
     "metering.AdmissionSettings": "the organisation is the key of its settings",
     "billing.BillingDetails": "the organisation is the primary key",
     "billing.StripeCustomer": "the organisation is the key of a mirror",
+    "billing.Plan": "most plans are for all organisations",
     "billing.PriceCorrection": "most corrections concern all organisations",
 }
 

@@ -8,7 +8,7 @@ from billing.models.price_book import Price, PriceKind
 from billing.models.price_corrections import CorrectedInvoice, PriceCorrection
 from billing.models.price_proposals import PriceProposal, ProposedPrice
 from billing.models.stripe_mirror import StripeCustomer, StripeEvent, StripeInvoice
-from billing.models.subscriptions import Subscription, SubscriptionPhase
+from billing.models.subscriptions import Subscription, SubscriptionPause, SubscriptionPhase
 
 __all__ = [
     "BillingDetails",
@@ -32,5 +32,6 @@ __all__ = [
     "StripeEvent",
     "StripeInvoice",
     "Subscription",
+    "SubscriptionPause",
     "SubscriptionPhase",
 ]

@@ -4,13 +4,24 @@ from decimal import Decimal
 from typing import Self
 
 from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.utils import timezone
 
+from accounts.models import Organisation
 from accounts.public_ids import new_public_id
-from billing.periods import Cadence
+from billing.periods import Cadence, CadenceInvalid
 from metering.models import Meter
+
+
+def validate_cadence(text: str) -> None:
+    try:
+        cadence = Cadence(text)
+    except CadenceInvalid as error:
+        raise ValidationError(str(error), code=error.code) from error
+    if cadence != text:
+        raise ValidationError(f"Write “{cadence}”.", code="cadence_spelled_otherwise")
 
 
 def plan_id() -> str:
@@ -18,9 +29,11 @@ def plan_id() -> str:
 
 
 class PlanRows(models.QuerySet["Plan"]):
-    def on_offer(self) -> Self:
-        """Plans that customers may choose themselves."""
-        return self.filter(is_public=True, archived_at=None, versions__published_at__isnull=False).distinct()
+    def on_offer(self, organisation: Organisation | None = None) -> Self:
+        """Plans that customers may choose themselves: those for all, and those made for this organisation."""
+        for_all = models.Q(is_public=True, organisation=None)
+        made_for_it = models.Q(organisation=organisation) if organisation is not None else models.Q(pk=None)
+        return self.filter(for_all | made_for_it, archived_at=None, versions__published_at__isnull=False).distinct()
 
 
 class Plan(models.Model):
@@ -30,7 +43,10 @@ class Plan(models.Model):
     name = models.CharField(max_length=120)
     # One sentence for the pricing page.
     description = models.CharField(max_length=300, blank=True)
+    # Whether customers may choose it; else only operators can give it.
     is_public = models.BooleanField(default=False)
+    # Made for one organisation, which alone sees it and may have it; null for any.
+    organisation = models.ForeignKey(Organisation, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     position = models.PositiveSmallIntegerField(default=100)
     archived_at = models.DateTimeField(null=True, blank=True)
 
@@ -51,7 +67,14 @@ class PlanVersion(models.Model):
     plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="versions")
     number = models.PositiveIntegerField()
     currency = models.CharField(max_length=3)
-    cadence = models.CharField(max_length=8, choices=[(cadence.value, cadence.value) for cadence in Cadence])
+    # How long a period is, as `periods.Cadence` writes it: month, year, 3 months, 2 weeks.
+    cadence = models.CharField(max_length=16, validators=[validate_cadence])
+    # Days after subscribing in which nothing is charged; an organisation has such a trial once.
+    trial_days = models.PositiveSmallIntegerField(default=0)
+    # What the plan limits, written into metering while it holds: see `plan_limits`.
+    limits = models.JSONField(default=list, blank=True, encoder=DjangoJSONEncoder)
+    # Shell-style patterns of models that may be used; empty means all.
+    allowed_models = ArrayField(models.CharField(max_length=200), default=list, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     # Null: a draft, which may still change. From then on the database refuses any change.
     published_at = models.DateTimeField(null=True, blank=True)

@@ -9,7 +9,6 @@ from django.utils import timezone
 from accounts.public_ids import new_public_id
 from accounts.tenancy import OrganisationOwned, OrganisationQuerySet
 from billing.models.plans import PlanVersion
-from billing.periods import Cadence
 
 
 def subscription_id() -> str:
@@ -33,8 +32,8 @@ class SubscriptionRows(OrganisationQuerySet["Subscription"]):
 class Subscription(OrganisationOwned):
     public_id = models.CharField(max_length=32, unique=True, default=subscription_id, editable=False)
     currency = models.CharField(max_length=3)
-    cadence = models.CharField(max_length=8, choices=[(cadence.value, cadence.value) for cadence in Cadence])
-    # Period n begins n months (or years) after this instant, by the wall clock of `time_zone`. On a quarter hour.
+    cadence = models.CharField(max_length=16)
+    # Period n begins n times the cadence after this instant, by the wall clock of `time_zone`. On a quarter hour.
     anchor_at = models.DateTimeField()
     # The organisation's zone when it subscribed: a later change of the organisation's zone moves no period.
     time_zone = models.CharField(max_length=64)
@@ -42,6 +41,12 @@ class Subscription(OrganisationOwned):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     # Null unless cancelled: the instant from which usage is no longer billed here.
     ends_at = models.DateTimeField(null=True, blank=True)
+    # Nothing is charged before this instant. On a quarter hour; null without a trial.
+    trial_ends_at = models.DateTimeField(null=True, blank=True)
+    # Null until the end of the trial was announced by e-mail.
+    trial_reminded_at = models.DateTimeField(null=True, blank=True)
+    # Null until late usage after the last invoice was looked at, once no more can come.
+    settled_at = models.DateTimeField(null=True, blank=True)
 
     objects = SubscriptionRows.as_manager()
 
@@ -61,6 +66,33 @@ class Subscription(OrganisationOwned):
     @property
     def zone(self) -> zoneinfo.ZoneInfo:
         return zoneinfo.ZoneInfo(self.time_zone)
+
+
+class SubscriptionPause(models.Model):
+    """A time in which a subscription rests: nothing is charged. On quarter hours."""
+
+    subscription = models.ForeignKey(Subscription, on_delete=models.PROTECT, related_name="pauses")
+    starts_at = models.DateTimeField()
+    # Null until it is ended.
+    ends_at = models.DateTimeField(null=True, blank=True)
+    reason = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        ordering = ["subscription", "starts_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["subscription"],
+                condition=models.Q(ends_at=None),
+                name="subscription_one_pause_at_a_time",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(ends_at=None) | models.Q(ends_at__gt=models.F("starts_at")),
+                name="subscription_pause_not_empty",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.subscription} paused from {self.starts_at:%Y-%m-%d}"
 
 
 class SubscriptionPhase(models.Model):

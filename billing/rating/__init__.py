@@ -12,7 +12,7 @@ One module per price model; a new one subclasses `Component` and is exported her
 from billing.rating.allowances import SharedAllowance
 from billing.rating.bounds import Bound, Maximum, Minimum, UnknownComponent, require_known
 from billing.rating.component import Component, MeterComponent, ReadingStraddlesWindow, Terms
-from billing.rating.conditions import ANYTHING, Conditions, InvalidContext
+from billing.rating.conditions import ANYTHING, Conditions, InvalidContext, labels_of_conditions
 from billing.rating.cost_plus import CostPlus, FloorAboveCeiling
 from billing.rating.engine import DuplicateComponent, PriceBookCurrencyDiffers, boundaries, labels_needed, rate
 from billing.rating.flat_fee import FlatFee
@@ -81,6 +81,7 @@ __all__ = [
     "boundaries",
     "labels_needed",
     "labels_of",
+    "labels_of_conditions",
     "parse_windows",
     "part_in_words",
     "rate",

@@ -83,6 +83,18 @@ class Conditions:
 ANYTHING = Conditions()
 
 
+def labels_of_conditions(conditions: Conditions) -> frozenset[str]:
+    """The names of the labels that the conditions look at."""
+    has_context = conditions.context_above is not None or conditions.context_up_to is not None
+    asked = {
+        SERVICE_TIER: conditions.service_tier,
+        CONTEXT_TIER: has_context,
+        CACHE_TTL: conditions.cache_ttl,
+        REGION: conditions.region,
+    }
+    return frozenset(name for name, value in asked.items() if value)
+
+
 def tier_of(labels: Labels) -> str:
     """The service tier; what is not said, and what providers call default, is the standard one."""
     return _standard_name(labels.get(SERVICE_TIER, ""))

@@ -16,8 +16,8 @@ from heapq import heappop, heappush
 
 from billing.money import currency_named, require_decimal, require_positive
 from billing.periods import EmptyPeriod, Period, in_utc
-from billing.rating.conditions import ANYTHING, Conditions
-from billing.rating.labels import CACHE_TTL, CONTEXT_TIER, NO_LABELS, REGION, SERVICE_TIER, Labels
+from billing.rating.conditions import ANYTHING, Conditions, labels_of_conditions
+from billing.rating.labels import NO_LABELS, Labels
 from billing.rating.windows import Windows
 
 
@@ -101,7 +101,7 @@ class PriceBook:
                 if row.windows is not None:
                     self._windowed.append((row, row.windows))
         # The labels that some price depends on: what readings have to be kept apart by.
-        self.labels = _labels_of(conditions)
+        self.labels = frozenset[str]().union(*map(labels_of_conditions, conditions))
 
     def price(self, meter: str, *, model: str, instant: datetime, labels: Labels = NO_LABELS) -> PriceRow | None:
         """The row in force; None when there is no price."""
@@ -129,17 +129,6 @@ class PriceBook:
         holding = [row for row in rows if row.conditions.hold_for(labels)]
         starts, spans = _spans_of([row for row in holding if row.windows is None])
         return _Candidates(starts, spans, [row for row in holding if row.windows is not None])
-
-
-def _labels_of(conditions: Iterable[Conditions]) -> frozenset[str]:
-    """The names of the labels that these conditions look at."""
-    found: set[str] = set()
-    for one in conditions:
-        found |= {SERVICE_TIER} if one.service_tier else set()
-        found |= {CONTEXT_TIER} if one.context_above is not None or one.context_up_to is not None else set()
-        found |= {CACHE_TTL} if one.cache_ttl else set()
-        found |= {REGION} if one.region else set()
-    return frozenset(found)
 
 
 def _in_window(windowed: Iterable[PriceRow], instant: datetime, span: PriceSpan) -> PriceSpan:

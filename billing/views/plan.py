@@ -38,6 +38,7 @@ def plan(request: MemberRequest) -> HttpResponse:
             "current": plan_words.offer_of(version),
             "period": schedules.current_period(subscription, now),
             "pending": pending,
+            "rest": schedules.rest_at(subscription, now),
             "pending_offer": plan_words.offer_of(pending.plan_version) if pending else None,
         }
         offers = [offer for offer in offers if offer.version != version and _fits(offer, subscription)]

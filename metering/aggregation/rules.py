@@ -1,12 +1,12 @@
 """Meters as the statements need them: one rule per meter and revision, with the instants between which it reads."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from metering.members import Condition, Tiers, conditions_of, tiers_of
-from metering.models import Aggregation, Meter, MeterRevision
+from metering.models import Aggregation, Meter
 from metering.models.meters import SUMMED
 
 
@@ -58,18 +58,8 @@ def event_types(rules: Iterable[Rule]) -> list[str]:
     return sorted({rule.event_type for rule in rules})
 
 
-def definitions(meter: Meter) -> Iterator[tuple[Meter | MeterRevision, datetime, datetime | None]]:
-    """A meter's first definition and its revisions, each with the instants between which it holds; None: for good."""
-    every: Sequence[Meter | MeterRevision] = (meter, *meter.revisions.all())
-    ends = [one.effective_from for one in every[1:]]
-    for one, end in zip(every, [*ends, None], strict=True):
-        until = min(filter(None, (end, meter.archived_at)), default=None)
-        if until is None or one.effective_from < until:
-            yield one, one.effective_from, until
-
-
 def _rules(meter: Meter, first: datetime, last: datetime) -> Iterator[Rule]:
-    for one, since, until in definitions(meter):
+    for one, since, until in meter.definitions():
         if since <= last and (until is None or until > first):
             tiers = tiers_of(one.tiers)
             yield Rule(

@@ -3,10 +3,14 @@
 Senders lose what is refused, so the answer is 200 for everything that could be kept, and never 429.
 """
 
+from functools import partial
+
 from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
+from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
+from accounts.api_auth import RememberedTokenAuthentication, TokenAuthentication, confirm_token
 from accounts.problems import Problem
 from metering import event_lookup_schema
 from metering.api import events_schema
@@ -19,7 +23,14 @@ class EventsView(WayIn):
     @extend_schema(**events_schema.POST)
     def post(self, request: Request) -> HttpResponse:
         token = service_token_of(request)
-        return verdicts_response(take(drafts_of(request), format="cloudevents", service_token_id=token.pk))
+        confirm = partial(confirm_token, request)
+        reply = take(drafts_of(request), format="cloudevents", service_token_id=token.pk, confirm=confirm)
+        return verdicts_response(reply)
+
+    def get_authenticators(self) -> list[BaseAuthentication]:
+        """Gateways send events one by one."""
+        is_sending = self.request is not None and self.request.method == "POST"
+        return [RememberedTokenAuthentication() if is_sending else TokenAuthentication()]
 
     @extend_schema(**event_lookup_schema.GET)
     def get(self, request: Request) -> HttpResponse:

@@ -4,7 +4,7 @@ Senders lose what is refused, so everything that could be kept is answered with 
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import batched
 from typing import Any
 
@@ -83,21 +83,40 @@ def service_token_of(request: Request) -> ServiceToken:
     return token
 
 
-def take(drafts: Iterable[Draft | Refusal], *, format: str, service_token_id: int | None) -> Reply:
-    """Commit everything, in steps; a Problem that breaks it off says how many events were kept before."""
+def take(
+    drafts: Iterable[Draft | Refusal],
+    *,
+    format: str,
+    service_token_id: int | None,
+    confirm: Callable[[], None] | None = None,
+) -> Reply:
+    """Commit everything, in steps; a Problem that breaks it off says how many events were kept before.
+
+    Where the token is only remembered, `confirm` looks it up, once at least unless the one statement that stored the
+    one event did.
+    """
     reply = Reply()
     try:
         for step in batched(drafts, COMMIT_EVENTS):
-            reply.add(accept(step, format=format, service_token_id=service_token_id, now=timezone.now()))
+            now = timezone.now()
+            reply.add(accept(step, format=format, service_token_id=service_token_id, now=now, confirm=confirm))
     except OperationalError as error:
         raise _unavailable(reply) from error
     except Problem as problem:
         problem.extra |= reply.counts()
+        _confirm_idle(reply, confirm)
         raise
     finally:
         if reply.accepted:
             hint_folding()
+    _confirm_idle(reply, confirm)
     return reply
+
+
+def _confirm_idle(reply: Reply, confirm: Callable[[], None] | None) -> None:
+    """Whoever had nothing accepted was perhaps not looked up yet."""
+    if confirm is not None and not reply.accepted:
+        confirm()
 
 
 def verdicts_response(reply: Reply) -> HttpResponse:

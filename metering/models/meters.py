@@ -1,5 +1,6 @@
 """Meters: named rules that turn events into numbers. Defined by the operator; the GenAI set comes ready."""
 
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Self
@@ -88,6 +89,15 @@ class Meter(models.Model):
     @property
     def is_additive(self) -> bool:
         return self.aggregation in ADDITIVE
+
+    def definitions(self) -> "Iterator[tuple[Meter | MeterRevision, datetime, datetime | None]]":
+        """The first definition and the revisions, each with the instants between which it holds; None: for good."""
+        every: Sequence[Meter | MeterRevision] = (self, *self.revisions.all())
+        ends = [one.effective_from for one in every[1:]]
+        for one, end in zip(every, [*ends, None], strict=True):
+            until = min(filter(None, (end, self.archived_at)), default=None)
+            if until is None or one.effective_from < until:
+                yield one, one.effective_from, until
 
 
 class MeterRevision(models.Model):

@@ -13,6 +13,7 @@ from billing.periods import (
     QUARTER_HOUR,
     AnchorOffQuarterHour,
     Cadence,
+    CadenceInvalid,
     EmptyPeriod,
     NaiveInstant,
     Period,
@@ -31,7 +32,20 @@ BERLIN, NEW_YORK = ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York")
 DAY = timedelta(days=1)
 
 zones = st.sampled_from(ZONES).map(ZoneInfo)
-cadences = st.sampled_from(Cadence)
+RHYTHMS = (
+    "month",
+    "year",
+    "3 months",
+    "7 months",
+    "2 years",
+    "day",
+    "week",
+    "10 days",
+    "2 weeks",
+    "30 days",
+    "100 days",
+)
+cadences = st.sampled_from(RHYTHMS).map(Cadence)
 quarter_hours = st.integers(0, 10 * 365 * 96).map(
     lambda number: datetime(2022, 1, 1, tzinfo=UTC) + number * QUARTER_HOUR
 )
@@ -128,12 +142,43 @@ def test_a_local_day_that_never_was_ends_the_period_where_the_next_day_begins() 
 
 @given(anchor=quarter_hours, zone=zones, cadence=cadences)
 def test_ten_years_of_periods_leave_no_gap_and_no_overlap(anchor: datetime, zone: ZoneInfo, cadence: Cadence) -> None:
-    years = range(120 // cadence.months)
-    periods = [numbered_period(anchor, number=number, zone=zone, cadence=cadence) for number in years]
+    days = cadence.days or round(cadence.months * 30.44)
+    numbers = range(3653 // days)
+    periods = [numbered_period(anchor, number=number, zone=zone, cadence=cadence) for number in numbers]
     assert periods[0].start == anchor
     assert all(before.end == after.start for before, after in pairwise(periods))
-    shortest, longest = (timedelta(days=26), timedelta(days=33)) if cadence == Cadence.MONTH else (364 * DAY, 368 * DAY)
-    assert all(shortest < period.end - period.start < longest for period in periods)
+    slack = 2 * DAY if cadence.days else 4 * DAY
+    assert all(days * DAY - slack < period.end - period.start < days * DAY + slack for period in periods)
+
+
+@given(anchor=quarter_hours, zone=zones, cadence=cadences, number=st.integers(1, 100))
+def test_no_boundary_drifts_from_the_anchors_time_of_day(
+    anchor: datetime, zone: ZoneInfo, cadence: Cadence, number: int
+) -> None:
+    """Unless the clock skips that time there and then."""
+    boundary = period_boundary(anchor, number=number, zone=zone, cadence=cadence).astimezone(zone)
+    is_skipped = (boundary - QUARTER_HOUR).utcoffset() != boundary.utcoffset()
+    assert is_skipped or boundary.time() == anchor.astimezone(zone).time()
+    if cadence.days and not is_skipped:
+        assert (boundary.date() - anchor.astimezone(zone).date()).days == number * cadence.days
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"), [("12 months", "year"), ("14 days", "2 weeks"), ("1 month", "month"), ("24 months", "2 years")]
+)
+def test_one_rhythm_has_one_text(text: str, plain: str) -> None:
+    assert Cadence(text) == plain
+
+
+@pytest.mark.parametrize("text", ["", "fortnight", "0 days", "-1 month", "1.5 months", "11 years", "4000 days"])
+def test_what_is_no_rhythm_is_refused(text: str) -> None:
+    with pytest.raises(CadenceInvalid):
+        Cadence(text)
+
+
+def test_rhythms_in_words() -> None:
+    assert [Cadence(text).per for text in ("month", "3 months")] == ["a month", "every 3 months"]
+    assert [Cadence(text).each for text in ("week", "10 days")] == ["each week", "every 10 days"]
 
 
 @given(anchor=quarter_hours, instant=instants, zone=zones, cadence=cadences)

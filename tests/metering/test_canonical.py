@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering import verifier
+from metering import verifier, verifier_quantities
 from metering.canonical import NO_PREVIOUS, event_leaf, seal_digest, shortest_number
 from metering.identity import event_key
 
@@ -76,7 +76,7 @@ def test_a_leaf_is_canonical_json():
     ],
 )
 def test_a_number_has_one_spelling(spelling, shortest):
-    assert shortest_number(spelling) == verifier.canonical_number(Decimal(spelling)) == shortest
+    assert shortest_number(spelling) == verifier_quantities.canonical_number(Decimal(spelling)) == shortest
     assert leaf(f'{{"n": {spelling}}}').endswith(f'{{"n":{shortest}}}]'.encode())
 
 
@@ -84,7 +84,7 @@ def test_a_number_has_one_spelling(spelling, shortest):
 def test_the_shortest_number_is_the_same_number(number):
     short = shortest_number(str(number))
     assert Decimal(short) == number
-    assert short == verifier.canonical_number(number)
+    assert short == verifier_quantities.canonical_number(number)
     assert "e" not in short.lower()
 
 
