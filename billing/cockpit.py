@@ -16,6 +16,7 @@ from billing.models.invoices import InvoiceState
 from billing.models.stripe_mirror import PushState
 from billing.money import format_money
 from billing.schedules import period_containing
+from billing.unpriced import count_unpriced_models
 from metering import aggregation
 from metering.models import IngestBatch, RejectedEvent, TotalsCheck
 
@@ -63,7 +64,7 @@ def cockpit(now: datetime | None = None) -> Cockpit:
     now = now or timezone.now()
     return Cockpit(
         usage=(_events(now), _lag(now), _rejected(), _unmatched(now), _totals_check()),
-        money=(_pushing(), _open_invoices(now), _issued(now), _stripe_inbox(now), _organisations()),
+        money=(_unpriced(now), _pushing(), _open_invoices(now), _issued(now), _stripe_inbox(now), _organisations()),
         ended=tuple(_ended(now)),
     )
 
@@ -112,6 +113,17 @@ def _totals_check() -> Gauge:
         f"compared {last.finished_at:%d %b, %H:%M} UTC",
         mood,
         "metering_totalscheck_changelist",
+    )
+
+
+def _unpriced(now: datetime) -> Gauge:
+    count = count_unpriced_models(now)
+    return Gauge(
+        "Used without a price",
+        f"{count:,}",
+        "kinds of usage that nobody is charged for" if count else "everything that plans charge has a price",
+        "warn" if count else "good",
+        "billing_price_unpriced",
     )
 
 
