@@ -2,6 +2,7 @@
 
 from billing.admin import (
     catalogue,
+    coupons,
     invoices,
     margins,
     price_corrections,
@@ -13,6 +14,7 @@ from billing.admin import (
 
 __all__ = [
     "catalogue",
+    "coupons",
     "invoices",
     "margins",
     "price_corrections",
