@@ -10,19 +10,31 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from django.db import connection, transaction
+from django.db.models import Q
 
 from accounts.models import Organisation
 from metering.admission.counters import ZERO, used_of
 from metering.admission.counting import CountingRules, Used, counted
 from metering.admission.settling import Change, Place, change_counters
-from metering.aggregation.counting import counting
 from metering.aggregation.locks import rebuild_alone
+from metering.aggregation.members import Sql
 from metering.aggregation.minutes import used_by_minute
 from metering.aggregation.rules import event_types, rules_between, summed
+from metering.aggregation.statement import CORRECTIONS
 from metering.exact import EXACT
-from metering.models import Hold, HoldState, Quota, QuotaWindow
+from metering.models import DroppedMonth, Hold, HoldState, Quota, QuotaWindow, Window
 from metering.quota_windows import BEGINNING
 
+FOLDED_EVENTS = """
+SELECT e.organisation_id, e.type, e.project_id, e.api_key_id, e.time, e.key, e.data
+FROM event e JOIN ingest_batch b
+  ON b.organisation_id = e.organisation_id AND b.id = e.batch_id AND b.receipt_month = e.receipt_month
+WHERE b.organisation_id = %s AND b.folded_at IS NOT NULL AND b.first_time < %s AND b.last_time >= %s
+  AND e.time >= %s AND e.time < %s AND e.type = ANY(%s)"""
+FOLDED_CORRECTIONS = """
+c.organisation_id = %s AND c.time >= %s AND c.time < %s AND c.type = ANY(%s) AND EXISTS (
+    SELECT FROM ingest_batch b
+    WHERE b.organisation_id = c.organisation_id AND b.id = c.batch_id AND b.folded_at IS NOT NULL)"""
 COMPARED = timedelta(days=2)
 # How far past now an event's time may lie.
 AHEAD = timedelta(hours=1)
@@ -58,58 +70,82 @@ def compare_counters(
     organisation: Organisation, *, now: datetime, since: datetime | None = None
 ) -> list[CounterDifference]:
     """Counters of windows that began `since` (two days ago unless given), and of those that never end, against events
-    and holds. Windows that began before a quota was set are left out: it counts from then on what was folded by then.
+    and holds. Once months of events were dropped, counters that reach back before that are left out.
     """
-    since = since or now - COMPARED
-    with transaction.atomic(), connection.cursor() as cursor:
-        rebuild_alone(cursor, organisation.pk)
+    kept_from = DroppedMonth.objects.events_kept_from()
+    since, reaches_back = max(filter(None, (since or now - COMPARED, kept_from))), kept_from is None
+    with transaction.atomic():
+        _see_one_instant()
         quotas = {quota.pk: quota for quota in Quota.objects.active().filter(organisation=organisation)}
         stored = {
             (organisation.pk, row.quota_id, row.subject, row.starts_at): row
             for row in QuotaWindow.objects.filter(organisation=organisation, quota_id__in=quotas)
         }
-        expected = _expected(organisation.pk, since, now)
-    places = {place for place in {*stored, *expected} if place[1] in quotas and _is_compared(place, since)}
+        expected = _expected(organisation.pk, since, now, reaches_back)
+    places = {
+        place for place in {*stored, *expected} if place[1] in quotas and _is_compared(place, since, reaches_back)
+    }
     return [
         found
         for place in sorted(places)
-        if (found := _difference(organisation, quotas[place[1]], place, stored.get(place), expected[place]))
+        if place[1] in quotas
+        and (found := _difference(organisation, quotas[place[1]], place, stored.get(place), expected[place]))
     ]
 
 
-def _is_compared(place: Place, since: datetime) -> bool:
-    return place[3] >= since or place[3] == BEGINNING
+def _see_one_instant() -> None:
+    """All that follows in this transaction sees events, holds and counters as they are now, while calls go on."""
+    if not connection.savepoint_ids:
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 
 
-def _expected(organisation_id: int, since: datetime, now: datetime) -> dict[Place, Change]:
+def _is_compared(place: Place, since: datetime, reaches_back: bool) -> bool:
+    return place[3] >= since or (reaches_back and place[3] == BEGINNING)
+
+
+def _expected(organisation_id: int, since: datetime, now: datetime, reaches_back: bool) -> dict[Place, Change]:
     rules = CountingRules.of(organisation_id)
-    lasting = any(quota.window == "none" for quota in rules.quotas)
-    holds = list(Hold.objects.filter(organisation_id=organisation_id))
-    bound = {hold.event_key: hold.quota_ids for hold in holds if hold.event_key is not None}
-    start = BEGINNING if lasting else since
-    expected = counted(rules, _used(organisation_id, start, now + AHEAD), bound)
-    for hold in holds:
-        prices = {meter: Decimal(price) for meter, price in hold.prices.items()}
-        usage = {meter: Decimal(units) for meter, units in (hold.usage or {}).items()}
-        for quota_id, subject, begin, kind, amount in zip(
-            hold.quota_ids, hold.subjects, hold.window_starts, hold.measures, hold.amounts, strict=True
-        ):
-            change = expected[organisation_id, quota_id, subject, begin]
-            if hold.state == HoldState.HELD:
-                change.held = EXACT.add(change.held, amount)
-            elif hold.state == HoldState.SETTLED:
-                change.used = EXACT.add(change.used, used_of(kind, usage, prices))
+    is_lasting = reaches_back and any(quota.window == Window.NONE for quota in rules.quotas)
+    holds = Hold.objects.filter(organisation_id=organisation_id)
+    if not is_lasting:  # an older hold has nothing to say of newer windows, unless it still runs or has just ended
+        recent = Q(created_at__gte=since) | Q(ended_at__gte=since - AHEAD) | Q(ended_at=None)
+        holds = holds.filter(recent)
+    bound = {
+        key: quota_ids for key, quota_ids in holds.values_list("event_key", "quota_ids").iterator() if key is not None
+    }
+    expected = counted(rules, _used(organisation_id, BEGINNING if is_lasting else since, now + AHEAD), bound)
+    for hold in holds.iterator(chunk_size=1000):
+        for place, change in _of_hold(hold).items():
+            expected[place].used = EXACT.add(expected[place].used, change.used)
+            expected[place].held = EXACT.add(expected[place].held, change.held)
     return expected
 
 
+def _of_hold(hold: Hold) -> dict[Place, Change]:
+    """What a hold counts for on its counters, as it stands."""
+    prices = {meter: Decimal(price) for meter, price in hold.prices.items()}
+    usage = {meter: Decimal(units) for meter, units in (hold.usage or {}).items()}
+    is_held, is_settled = hold.state == HoldState.HELD, hold.state == HoldState.SETTLED
+    parts = zip(hold.quota_ids, hold.subjects, hold.window_starts, hold.measures, hold.amounts, strict=True)
+    return {
+        (hold.organisation_id, quota, subject, start): Change(
+            used_of(kind, usage, prices) if is_settled else ZERO, amount if is_held else ZERO
+        )
+        for quota, subject, start, kind, amount in parts
+    }
+
+
 def _used(organisation_id: int, start: datetime, end: datetime) -> Sequence[Used]:
-    """What folded events used, corrections taken into account."""
+    """What folded events used, and what folded corrections took back or counted instead: as folding saw both."""
     rules = summed(rules_between(start, end))
     if not rules:
         return []
-    events = counting(organisation_id, start, end, event_types(rules))
+    types = event_types(rules)
+    events = Sql(FOLDED_EVENTS, (organisation_id, end, start, start, end, types))
+    corrections = Sql(CORRECTIONS.format(condition=FOLDED_CORRECTIONS), (organisation_id, start, end, types))
     with connection.cursor() as cursor:
-        return used_by_minute(cursor, events, rules)
+        return used_by_minute(cursor, events, rules, corrections=corrections)
 
 
 def _difference(
