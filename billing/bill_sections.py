@@ -18,7 +18,6 @@ ORDER = (
     (LineKind.USAGE, "Usage"),
     (LineKind.COMMITMENT, "Commitments and caps"),
     (LineKind.ADJUSTMENT, "Adjustments for earlier periods"),
-    (LineKind.DISCOUNT, "Discounts"),
 )
 
 

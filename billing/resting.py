@@ -16,6 +16,7 @@ from billing import schedules
 from billing.models import Subscription
 from billing.models.subscriptions import SubscriptionState
 from billing.periods import next_quarter_hour, quarter_hour_floor
+from billing.price_estimates import write_estimates
 from billing.subscribing import locked_current, record_change
 
 MOST_AT_ONCE = 200
@@ -64,6 +65,7 @@ def move_trial_end(
         locked.save(update_fields=["trial_ends_at", "trial_reminded_at"])
         _set_state(locked, now)
         version = schedules.version_at(locked, now)
+        write_estimates(locked.organisation, now)
         record_change(
             "subscription.trial_moved", locked, version, actor=actor, request=request, trial_ends_at=at.isoformat()
         )
@@ -80,6 +82,7 @@ def end_trials(now: datetime) -> int:
             if row is not None:
                 _set_state(row, now)
                 version = schedules.version_at(row, now)
+                write_estimates(row.organisation, now)
                 record_change("subscription.trial_ended", row, version, actor=None, request=None)
                 ended += 1
     return ended
@@ -102,6 +105,7 @@ def pause(
         locked.pauses.create(starts_at=starts_at, reason=reason)
         _set_state(locked, now)
         version = schedules.version_at(locked, now)
+        write_estimates(locked.organisation, now)
         record_change("subscription.paused", locked, version, actor=actor, request=request, reason=reason)
     return locked
 
@@ -123,6 +127,7 @@ def end_pause(
             open_pause.delete()
         _set_state(locked, now)
         version = schedules.version_at(locked, now)
+        write_estimates(locked.organisation, now)
         record_change("subscription.pause_ended", locked, version, actor=actor, request=request)
     return locked
 

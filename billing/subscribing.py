@@ -19,6 +19,7 @@ from billing import schedules
 from billing.models import BillingDetails, PlanVersion, Subscription
 from billing.models.subscriptions import SubscriptionState
 from billing.periods import days_later, next_quarter_hour, quarter_hour_floor
+from billing.price_estimates import write_estimates
 
 
 class AlreadySubscribed(DomainError):
@@ -86,6 +87,7 @@ def subscribe(
             raise AnchorOverlaps
         subscription.phases.create(plan_version=plan_version, starts_at=anchor_at, created_at=now)
         ensure_billing_details(organisation)
+        write_estimates(subscription.organisation, now)
         record_change("subscription.started", subscription, plan_version, actor=actor, request=request)
     return subscription
 
@@ -114,6 +116,7 @@ def change_plan(
                 starts_at=starts_at, defaults={"plan_version": plan_version, "created_at": now}
             )
         _set_end(locked, None)
+        write_estimates(locked.organisation, now)
         record_change("subscription.plan_changed", locked, plan_version, actor=actor, request=request, at_once=at_once)
     return locked
 
@@ -144,6 +147,7 @@ def withdraw_change(
         if not dropped:
             raise NoChangePending
         kept = schedules.version_at(locked, now)
+        write_estimates(locked.organisation, now)
         record_change("subscription.change_withdrawn", locked, kept, actor=actor, request=request)
     return locked
 
@@ -163,6 +167,7 @@ def cancel(
         locked.phases.filter(starts_at__gt=now).delete()
         _set_end(locked, next_quarter_hour(now) if at_once else _end_of_what_runs(locked, now))
         version = schedules.version_at(locked, now)
+        write_estimates(locked.organisation, now)
         record_change("subscription.cancelled", locked, version, actor=actor, request=request, at_once=at_once)
     return locked
 
@@ -182,6 +187,7 @@ def resume(
     with transaction.atomic():
         locked = locked_current(subscription, now)
         _set_end(locked, None)
+        write_estimates(locked.organisation, now)
         record_change("subscription.resumed", locked, schedules.version_at(locked, now), actor=actor, request=request)
     return locked
 

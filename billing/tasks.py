@@ -9,6 +9,7 @@ from billing import (
     forecasting,
     invoicing,
     margins,
+    price_estimates,
     resting,
     settling,
     stripe_inbox,
@@ -84,6 +85,11 @@ def apply_stripe_events() -> None:
 @shared_task
 def fetch_missed_stripe_events() -> None:
     stripe_inbox.fetch_missed(now=timezone.now())
+
+
+@shared_task
+def write_price_estimates() -> None:
+    price_estimates.write_due_estimates(timezone.now())
 
 
 @shared_task

@@ -52,6 +52,8 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "apply stripe events": {"task": "billing.tasks.apply_stripe_events", "schedule": timedelta(seconds=30)},
     # Webhooks that were never delivered.
     "fetch missed stripe events": {"task": "billing.tasks.fetch_missed_stripe_events", "schedule": timedelta(hours=1)},
+    # Admission quotes by these. Plans write theirs at once; new prices in the book follow within a minute.
+    "write price estimates": {"task": "billing.tasks.write_price_estimates", "schedule": timedelta(minutes=1)},
     # Each forecast is made anew once an hour; more often, so that a new plan's first one is not an hour away.
     "make forecasts": {"task": "billing.tasks.make_forecasts", "schedule": timedelta(minutes=5)},
     # At night, after the day's last usage is in the totals; operators look at whole days.

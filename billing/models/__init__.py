@@ -1,4 +1,3 @@
-from billing.models.coupons import Coupon, CouponDuration, CouponRedemption
 from billing.models.forecasts import Forecast
 from billing.models.invoice_emails import InvoiceEmail
 from billing.models.invoices import Invoice, InvoiceCounter, InvoiceLine
@@ -7,6 +6,7 @@ from billing.models.payers import BillingDetails
 from billing.models.plans import ComponentKind, Plan, PlanVersion, PriceComponent
 from billing.models.price_book import Price, PriceKind
 from billing.models.price_corrections import CorrectedInvoice, PriceCorrection
+from billing.models.price_estimates import EstimatesWritten
 from billing.models.price_proposals import PriceProposal, ProposedPrice
 from billing.models.stripe_mirror import StripeCustomer, StripeEvent, StripeInvoice
 from billing.models.subscriptions import Subscription, SubscriptionPause, SubscriptionPhase
@@ -15,9 +15,7 @@ __all__ = [
     "BillingDetails",
     "ComponentKind",
     "CorrectedInvoice",
-    "Coupon",
-    "CouponDuration",
-    "CouponRedemption",
+    "EstimatesWritten",
     "Forecast",
     "Invoice",
     "InvoiceCounter",

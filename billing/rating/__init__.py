@@ -17,6 +17,7 @@ from billing.rating.cost_plus import CostPlus, FloorAboveCeiling
 from billing.rating.engine import DuplicateComponent, PriceBookCurrencyDiffers, boundaries, labels_needed, rate
 from billing.rating.flat_fee import FlatFee
 from billing.rating.graduated import Graduated
+from billing.rating.highest import highest_unit_price
 from billing.rating.labels import CACHE_TTL, CONTEXT_TIER, PROJECT, REGION, SERVICE_TIER, Labels, labels_of
 from billing.rating.lines import Line, Rating, Step
 from billing.rating.package import Package
@@ -79,6 +80,7 @@ __all__ = [
     "Volume",
     "Windows",
     "boundaries",
+    "highest_unit_price",
     "labels_needed",
     "labels_of",
     "labels_of_conditions",

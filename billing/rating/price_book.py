@@ -14,7 +14,7 @@ from datetime import datetime
 from decimal import Decimal
 from heapq import heappop, heappush
 
-from billing.money import currency_named, require_decimal, require_positive
+from billing.money import QUOTIENT, currency_named, require_decimal, require_positive
 from billing.periods import EmptyPeriod, Period, in_utc
 from billing.rating.conditions import ANYTHING, Conditions, labels_of_conditions
 from billing.rating.labels import NO_LABELS, Labels
@@ -116,6 +116,16 @@ class PriceBook:
         span = candidates.spans[bisect_right(candidates.starts, instant)]
         return _in_window(candidates.windowed, instant, span) if candidates.windowed else span
 
+    def highest(self, meter: str, *, model: str, instant: datetime) -> PriceRow | None:
+        """The row by which a unit costs most, whatever its labels and the hour; None when there is no price.
+
+        Rows for any model count where the model's own hold only under conditions or in windows.
+        """
+        own = self._newest(meter, model, instant) if model else []
+        is_complete = any(row.windows is None and row.conditions == ANYTHING for row in own)
+        rows = own if is_complete else [*own, *self._newest(meter, "", instant)]
+        return max(rows, key=lambda row: QUOTIENT.divide(row.amount, row.scale), default=None)
+
     def boundaries(self, period: Period) -> list[datetime]:
         """The instants strictly inside the period at which any row begins or ends, in order: where to cut readings."""
         changes = {instant for instant in self._changes if period.start < instant < period.end}
@@ -123,6 +133,14 @@ class PriceBook:
             ends = period.end if row.valid_until is None else min(row.valid_until, period.end)
             changes.update(at for at in windows.boundaries(period) if row.valid_from <= at < ends)
         return sorted(changes)
+
+    def _newest(self, meter: str, model: str, instant: datetime) -> list[PriceRow]:
+        """Of the rows valid at the instant that say the same but for their dates, the one that wins."""
+        newest: dict[tuple[Conditions, Windows | None], PriceRow] = {}
+        for row in sorted(self._rows.get((meter, model), []), key=lambda row: row.valid_from):
+            if row.valid_from <= instant and not _has_ended(row, instant):
+                newest[row.conditions, row.windows] = row
+        return list(newest.values())
 
     def _candidates_for(self, meter: str, model: str, labels: Labels) -> _Candidates:
         rows = [*self._rows.get((meter, ""), []), *(self._rows.get((meter, model), []) if model else [])]

@@ -30,7 +30,6 @@ ACTS = [
     "/o/acme/plan/change/withdrawal/",
     "/o/acme/plan/cancellation/",
     "/o/acme/plan/resumption/",
-    "/o/acme/plan/coupon/",
     "/o/acme/plan/billing-details/",
 ]
 

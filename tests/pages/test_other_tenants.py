@@ -26,10 +26,7 @@ INTAKE = {"events", "litellm", "otlp-traces", "openmeter-events"} | {
 # Asked about one event, named in the query.
 ABOUT_EVENTS = [route for route in routes_of_the_api() if route.name in {"proofs", "v1_event_lines"}]
 # Gateways speak for every organisation; no access token has their scope.
-GATEWAYS = {
-    *("admissions", "admission", "admission-settlement", "admission-release", "admission-extension"),
-    *("authorize", "authorize-path"),
-}
+GATEWAYS = {"admissions", "admission", "admission-settlement", "admission-release", "admission-extension"}
 # A filter by subject and a list of ids, each tried by itself; the same for everybody.
 OTHERS = {"openmeter-meter-query", "openapi", "api-keys-revocation", "leaked-keys"}
 
