@@ -6,6 +6,7 @@ from metering.api import work_lists
 from metering.api.admissions import Admissions, Extension, OneAdmission, Release, Settlement
 from metering.api.events import EventsView
 from metering.api.litellm import LiteLLMView
+from metering.api.meters import MeterArchivalView, MeterPreviewView, MetersView, OneMeterView
 from metering.api.openmeter import MeterQueryView, OpenMeterEventsView
 from metering.api.otlp import TracesView
 from metering.api.seals import ProofView, SealsView
@@ -21,6 +22,10 @@ urlpatterns: list[URLPattern] = [
     path("litellm", LiteLLMView.as_view(), name="litellm"),
     path("otlp/v1/traces", TracesView.as_view(), name="otlp-traces"),
     path("usage", UsageView.as_view(), name="usage-figures"),
+    path("meters", MetersView.as_view(), name="meters"),
+    path("meters/preview", MeterPreviewView.as_view(), name="meter-preview"),
+    path("meters/<slug:key>", OneMeterView.as_view(), name="meter"),
+    path("meters/<slug:key>/archival", MeterArchivalView.as_view(), name="meter-archival"),
     path("rejected-events", work_lists.RejectedEvents.as_view(), name="rejected-events"),
     path("rejected-events/counts", work_lists.Counts.as_view(), name="rejected-event-counts"),
     path("rejected-events/replay", work_lists.BulkReplays.as_view(), name="rejected-events-replay"),

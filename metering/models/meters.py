@@ -90,6 +90,11 @@ class Meter(models.Model):
     def is_additive(self) -> bool:
         return self.aggregation in ADDITIVE
 
+    @property
+    def latest_definition(self) -> "Meter | MeterRevision":
+        """What it keeps apart and lets through once all revisions have taken effect."""
+        return next(iter(self.revisions.order_by("-effective_from")), self)
+
     def definitions(self) -> "Iterator[tuple[Meter | MeterRevision, datetime, datetime | None]]":
         """The first definition and the revisions, each with the instants between which it holds; None: for good."""
         every: Sequence[Meter | MeterRevision] = (self, *self.revisions.all())

@@ -87,9 +87,10 @@ def rebuild_all(now):
 
 
 def test_texts_numbers_and_words_are_told_apart_by_how_they_read(key):
-    meter("users", aggregation="unique_count", value_field="user.id")
     users = ["7", 7, Decimal("7.0"), "seven", True, "true", None, {"a": 1}, [1], ""]
     send(*[event(key, QUARTER, user={"id": user}) for user in users], now=NOW)
+    # Had it been there before, intake would have refused objects and lists.
+    meter("users", aggregation="unique_count", value_field="user.id")
     fold_all(NOW)
     row = UsageInterval.objects.get(series_id=Series.objects.get(meter__key="users").id)
     # 7, seven, true and the empty text; what is no such value does not feed the meter.
