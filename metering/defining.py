@@ -58,6 +58,8 @@ def checked(meter: Meter) -> Meter:
             raise ValueError("A count counts events: leave the value empty, and say with conditions which events.")
         if meter.aggregation != Aggregation.COUNT:
             meter.value_field = checked_path(meter.value_field)
+        if meter.display_scale <= 0:
+            raise ValueError("The display scale is a number of units above zero.")
         _check_definition(meter)
         meter.full_clean(exclude=["part_of"], validate_unique=False, validate_constraints=False)
     except ValidationError as error:

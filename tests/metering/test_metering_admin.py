@@ -1,6 +1,9 @@
+import html
+import re
 from datetime import UTC, datetime
 
 import pytest
+import time_machine
 from django.urls import reverse
 from django.utils import timezone
 
@@ -45,26 +48,84 @@ def test_batches_say_how_far_totals_are_behind(admin, acme_key):
     assert "everything is in the totals" in admin.get(address).content.decode()
 
 
-def test_a_meter_is_defined_and_says_what_it_would_read(admin, acme_key, operator):
-    send(event(acme_key.api_key.public_id, NOW, seconds=1), event(acme_key.api_key.public_id, NOW), now=NOW)
-    fields = {
-        "key": "seconds",
-        "name": "Seconds",
-        "event_type": "ai.usage",
-        "value_field": "seconds",
-        "aggregation": "sum",
-        "unit": "seconds",
-        "display_scale": "1",
-        "dimensions": "model",
-        "position": "200",
-        "effective_from_0": "2026-11-15",
-        "effective_from_1": "00:00",
-    }
-    answer = admin.post(reverse("admin:metering_meter_add"), fields, follow=True)
-    assert "1 of 2 events of its type carry a value it can read" in answer.content.decode()
-    assert Meter.objects.get(key="seconds").dimensions == ["model"]
+SOON = datetime(2026, 11, 15, 13, 15, tzinfo=UTC)
+SECONDS = {
+    "key": "seconds",
+    "name": "Seconds",
+    "event_type": "ai.usage",
+    "value_field": "seconds",
+    "aggregation": "sum",
+    "unit": "seconds",
+    "display_scale": "1",
+    "dimensions": "model",
+    "tiers": "{}",
+    "filters": '[{"field": "operation", "operator": "eq", "values": ["speech"]}]',
+    "position": "200",
+    "effective_from_0": "2026-11-15",
+    "effective_from_1": "13:15",
+    "revisions-TOTAL_FORMS": "0",
+    "revisions-INITIAL_FORMS": "0",
+}
+
+
+@pytest.fixture
+def spoken(acme_key):
+    subject = acme_key.api_key.public_id
+    speech = [event(subject, NOW, seconds=n, operation="speech") for n in (1, "2.5", "soon")]
+    send(*speech, event(subject, NOW, seconds=100, operation="chat"), now=NOW)
+
+
+@time_machine.travel(NOW, tick=False)
+def test_a_meter_is_looked_at_before_it_is_defined(admin, spoken, operator):
+    address = reverse("admin:metering_meter_add")
+    looked = admin.post(address, SECONDS).content.decode()
+    assert not Meter.objects.filter(key="seconds").exists()
+    shown = re.sub(r"<[^>]*>", "", looked)
+    assert "Of the latest 4 events of this type, the conditions let 3 through, and 2 carry a value" in shown
+    assert "Together they come to 3.5 seconds in 1 set of dimensions" in shown
+    assert "soon" in shown
+    answer = admin.post(address, SECONDS | {"confirmed": "yes"}, follow=True)
+    assert answer.status_code == 200
+    meter = Meter.objects.get(key="seconds")
+    assert (meter.dimensions, meter.effective_from) == (["model"], SOON)
     entry = AuditEntry.objects.get(action="meter.defined")
     assert (entry.subject_id, entry.actor) == ("seconds", operator)
+
+
+@time_machine.travel(NOW, tick=False)
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"effective_from_1": "13:00"}, "Choose 2026-11-15 13:15 UTC or later"),
+        ({"filters": '[{"field": "operation", "operator": "like", "values": ["x"]}]'}, "An operator is one of"),
+        ({"filters": '{"field": 1}'}, "Conditions are a list"),
+        ({"tiers": '{"model": {"fields": ["a"], "steps": [{"label": "x"}]}}'}, "needs a name of its own"),
+        ({"dimensions": "project"}, "a dimension of every meter already"),
+        ({"aggregation": "count"}, "A count counts events"),
+        ({"value_field": "a..b"}, "no member of an event"),
+    ],
+)
+def test_a_definition_that_cannot_work_is_refused_with_a_sentence(admin, change, words):
+    answer = admin.post(reverse("admin:metering_meter_add"), SECONDS | change)
+    assert words in html.unescape(answer.content.decode())
+    assert not Meter.objects.filter(key="seconds").exists()
+
+
+@time_machine.travel(NOW, tick=False)
+def test_words_change_at_once_and_the_definition_for_later_events(admin, spoken, operator):
+    meter = Meter.objects.get(key="input_tokens")
+    address = reverse("admin:metering_meter_change", args=[meter.pk])
+    fields = SECONDS | {"name": "Prompt", "unit": "tokens", "dimensions": "model,region", "filters": "[]"}
+    looked = admin.post(address, fields).content.decode()
+    assert "Change the meter" in looked
+    admin.post(address, fields | {"confirmed": "yes"})
+    meter.refresh_from_db()
+    assert (meter.name, meter.value_field, meter.dimensions) == ("Prompt", "input_tokens", ["model"])
+    [revision] = meter.revisions.all()
+    assert (revision.dimensions, revision.effective_from) == (["model", "region"], SOON)
+    actions = set(AuditEntry.objects.filter(subject_id="input_tokens").values_list("action", flat=True))
+    assert actions == {"meter.reworded", "meter.revised"}
+    assert "region" in admin.get(address).content.decode()
 
 
 def test_every_aggregation_is_on_offer(admin):
@@ -74,7 +135,7 @@ def test_every_aggregation_is_on_offer(admin):
 
 def test_what_totals_are_made_of_cannot_be_edited(admin):
     meter = Meter.objects.get(key="input_tokens")
-    fields = {"name": "Prompt", "value_field": "other", "unit": "tokens", "display_scale": "1000000", "position": "1"}
+    fields = SECONDS | {"name": "Prompt", "value_field": "other", "unit": "tokens", "filters": "[]", "position": "1"}
     admin.post(reverse("admin:metering_meter_change", args=[meter.pk]), fields)
     meter.refresh_from_db()
     assert (meter.name, meter.value_field) == ("Prompt", "input_tokens")
