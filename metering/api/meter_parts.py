@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse
 from rest_framework import serializers
 
+from accounts.problems import CONTENT_TYPE
 from metering.exact import exact_text
 from metering.members import OPERATORS
 from metering.models import Aggregation, Meter, MeterRevision
@@ -168,6 +170,16 @@ class PreviewOutput(serializers.Serializer):
     unreadable = serializers.ListField(child=serializers.CharField(), help_text="Values that it cannot read.")
 
 
+PROBLEM = {
+    "type": "about:blank",
+    "title": "Unprocessable Content",
+    "status": 422,
+    "detail": "A change takes effect on a quarter hour from 2026-11-15T13:15Z on: events of before may be counted.",
+    "code": "revision_too_early",
+}
+REFUSED = OpenApiResponse(OpenApiTypes.OBJECT, "Refused", [OpenApiExample("Too early", PROBLEM)])
+REFUSALS: dict[Any, OpenApiResponse] = {(status, CONTENT_TYPE): REFUSED for status in (400, 401, 403, 404)}
+REFUSED_CHANGES = REFUSALS | {(status, CONTENT_TYPE): REFUSED for status in (409, 422)}
 ONE_METER = OpenApiResponse(MeterOutput, "The meter", [OpenApiExample("A meter", METER)])
 ONE_PREVIEW = OpenApiResponse(PreviewOutput, "What it would read", [OpenApiExample("A preview", PREVIEW)])
 

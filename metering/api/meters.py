@@ -9,17 +9,19 @@ from django.utils import timezone
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
-from accounts.api.parts import REFUSALS, REFUSED, validated
 from accounts.api_auth import caller_of
 from accounts.models import Scope
-from accounts.problems import CONTENT_TYPE, Problem
+from accounts.problems import Problem
 from metering.api.meter_parts import (
     METER,
     NEW_METER,
     ONE_METER,
     ONE_PREVIEW,
+    REFUSALS,
+    REFUSED_CHANGES,
     TIERS,
     MeterChangeInput,
     MeterInput,
@@ -43,11 +45,6 @@ from metering.models import Meter
 from metering.previewing import preview_meter
 
 RULE = ("dimensions", "filters", "tiers")
-REFUSED_CHANGES: dict[Any, OpenApiResponse] = {
-    **REFUSALS,
-    (409, CONTENT_TYPE): REFUSED,
-    (422, CONTENT_TYPE): REFUSED,
-}
 EXAMPLE = OpenApiExample("Seconds of audio", NEW_METER, request_only=True)
 
 
@@ -169,6 +166,13 @@ def _find(key: str) -> Meter:
 
 def _answer(meter: Meter) -> Response:
     return Response(MeterOutput(meter_facts(meter)).data)
+
+
+def validated(serializer: type[Serializer], request: Request) -> dict[str, Any]:
+    """The request's body as the serializer reads it; what it cannot read is a problem that names the fields."""
+    filled = serializer(data=request.data)
+    filled.is_valid(raise_exception=True)
+    return filled.validated_data
 
 
 def _unsaved(wanted: dict[str, Any]) -> Meter:
