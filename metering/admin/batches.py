@@ -1,4 +1,4 @@
-"""Batches as they came in and how far the totals are behind; events that no meter reads."""
+"""Batches as they came in and how far the totals are behind; events that feed no meter."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from unfold.decorators import action, display
 from metering.admin.event_pages import EventPages
 from metering.aggregation import lag
 from metering.models import IngestBatch
-from metering.reports.work_lists import unmatched_types
+from metering.reports.unmatched import unmatched_types
 
 
 @admin.register(IngestBatch)
@@ -35,8 +35,8 @@ class IngestBatchAdmin(EventPages):
             title = f"Batches: {behind.pending_events:,} events pending, the oldest for {behind.oldest_seconds:.0f} s"
         return super().changelist_view(request, {"title": title, **(extra_context or {})})
 
-    @action(description="Events that no meter reads", url_path="unmatched", permissions=("view",))
+    @action(description="Events that feed no meter", url_path="unmatched", permissions=("view",))
     def unmatched(self, request: HttpRequest) -> HttpResponse:
         days, types = unmatched_types(timezone.now())
-        context = {"title": "Events that no meter reads", "days": days, "types": types}
+        context = {"title": "Events that feed no meter", "days": days, "types": types}
         return TemplateResponse(request, "metering/admin/unmatched.html", self.context(request, context))

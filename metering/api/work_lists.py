@@ -36,6 +36,7 @@ from metering.body_repairs import repaired
 from metering.models import RejectedEvent
 from metering.repair import STEP_ROWS, AlreadySettled, Replay, Tally, dismiss_all, replay, replay_all
 from metering.reports import work_lists
+from metering.reports.unmatched import Unmatched, unmatched_types
 
 # Rows that one request replays or dismisses; the answer says where to go on.
 MOST_AT_ONCE = 5 * STEP_ROWS
@@ -103,9 +104,7 @@ class UnmatchedEvents(WorkList):
     @extend_schema(**work_lists_schema.UNMATCHED)
     def get(self, request: Request) -> Response:
         wanted = _valid(CountsInput(data=request.query_params))
-        days, types = work_lists.unmatched_types(
-            timezone.now(), days=wanted["days"], organisation=_organisation_of(request)
-        )
+        days, types = unmatched_types(timezone.now(), days=wanted["days"], organisation=_organisation_of(request))
         items = [_unmatched_facts(one) for one in types]
         return Response({"days": [str(day) for day in days], "items": items})
 
@@ -277,10 +276,11 @@ def _settled_otherwise(row: RejectedEvent) -> DomainError:
     return refusal
 
 
-def _unmatched_facts(one: work_lists.Unmatched) -> dict[str, Any]:
+def _unmatched_facts(one: Unmatched) -> dict[str, Any]:
     return {
         "organisation": one.organisation_id,
         "type": one.type,
+        "is_read": one.is_read,
         "count": one.count,
         "counts": list(one.counts),
         "last_time": one.last_time,

@@ -76,6 +76,7 @@ _UNMATCHED_REPLY = _object(
         "items": _object(
             organisation={"type": "string"},
             type={"type": "string"},
+            is_read={"type": "boolean", "description": "Meters read this type, and found nothing in these events."},
             count=_COUNT,
             counts=_PER_DAY,
             last_time={"type": "string", "format": "date-time"},
@@ -150,7 +151,7 @@ COUNTS: dict[str, Any] = {
 UNMATCHED: dict[str, Any] = {
     "operation_id": "list_unmatched_events",
     "tags": _TAGS,
-    "summary": "List types of events that no meter reads",
+    "summary": "List types of events that feed no meter",
     "description": "Accepted events that feed no meter, by type and day of receipt. They are kept: a meter defined for "
     "them can count them from their events.",
     "parameters": [_ORGANISATION, _DAYS],

@@ -9,7 +9,8 @@ import time_machine
 from django.utils import timezone
 
 from accounts.models import AuditEntry, Scope
-from metering.models import Event, RejectedEvent
+from metering import catalogue
+from metering.models import Event, Meter, RejectedEvent
 from tests import factories
 from tests.metering.conftest import NOW, take
 
@@ -228,3 +229,15 @@ def test_types_that_no_meter_reads_are_counted_by_day(draft, globex, own_api, op
     assert one["example"]["source"] == "gateway"
     assert len(operator_api.get("/v1/unmatched-events").json()["items"]) == 2
     assert timezone.now() == NOW
+
+
+def test_events_in_which_their_meters_find_nothing_are_told_apart(draft, own_api):
+    Meter.objects.create(key="gpu_hours", name="GPU hours", event_type="gpu.hours", value_field="hours", unit="h")
+    catalogue.forget()
+    take(draft("a", type="gpu.hours", data={"hours": 1}), draft("b", type="gpu.hours", data={"minutes": 5}))
+    take(draft("c", type="gpu.nights", data={}), draft("d", type="gpu.hours", data={"hours": None}))
+    found = own_api.get("/v1/unmatched-events").json()["items"]
+    assert [(one["type"], one["count"], one["is_read"]) for one in found] == [
+        ("gpu.hours", 2, True),
+        ("gpu.nights", 1, False),
+    ]
