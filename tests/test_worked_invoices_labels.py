@@ -111,7 +111,7 @@ def test_seats_of_a_month_under_a_cap() -> None:
 
 
 def test_a_european_region_costs_a_tenth_more_and_batches_what_batches_cost() -> None:
-    """$3, batches $1.50, in the EU $3.30; of batches in the EU nothing is said, and a service tier goes before a region."""
+    """$3, batches $1.50, in the EU $3.30. Of batches in the EU nothing is said: a service tier goes before a region."""
     november = month_of(2026, 11)
 
     def price(amount: str, **conditions: str) -> PriceRow:
