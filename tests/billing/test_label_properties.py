@@ -80,7 +80,7 @@ readings = st.builds(
         model,
         quantity,
         NOVEMBER.start + hour * HOUR,
-        NOVEMBER.start + hour * HOUR + timedelta(minutes=15),
+        NOVEMBER.start + (hour + 1) * HOUR,
         labels,
     ),
     st.sampled_from(METERS),
