@@ -60,7 +60,7 @@ class _Found(NamedTuple):
     organisation: str
     type: str
     batch_id: int
-    count: int
+    events: int
     last_time: datetime
     source: str
     event_id: str
@@ -87,7 +87,7 @@ def unmatched_types(
     found = _of_unread_types(batches.values(), rules)
     known: dict[int, int] = {}
     for one in found:
-        known[one.batch_id] = known.get(one.batch_id, 0) + one.count
+        known[one.batch_id] = known.get(one.batch_id, 0) + one.events
     others = [batch for batch in batches.values() if batch.unmatched_count > known.get(batch.pk, 0)]
     found += _of_read_types(others, rules)
     by_type = groupby(sorted(found), key=lambda one: one[:3])
@@ -134,7 +134,7 @@ def _unmatched(
     per_day: dict[date, int] = {}
     for one in found:
         day = batches[one.batch_id].received_at.astimezone(UTC).date()
-        per_day[day] = per_day.get(day, 0) + one.count
+        per_day[day] = per_day.get(day, 0) + one.events
     newest: Any = max(found, key=lambda one: one.last_time)
     return Unmatched(
         newest.organisation_id,
