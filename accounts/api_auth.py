@@ -51,8 +51,11 @@ class Caller:
 class TokenAuthentication(BaseAuthentication):
     """`Authorization: Bearer kt-service-…` or `kt-access-…`."""
 
+    def secret_of(self, request: Request) -> str:
+        return _bearer_secret(request)
+
     def authenticate(self, request: Request) -> tuple[Caller, ServiceToken | AccessToken]:
-        token = _find_token(_bearer_secret(request))
+        token = _find_token(self.secret_of(request))
         now = timezone.now()
         if token is None:
             raise _unknown(request, now)

@@ -35,21 +35,20 @@ def report_leaked(found: Sequence[LeakedSecret], *, now: datetime, request: Http
     """End what is ours; for each in order whether it is. The same look-ups are made whatever was sent."""
     digests = [credentials.digest_of(one.secret) for one in found]
     ours = _ours(digests)
-    answers = []
-    for one, digest in zip(found, digests, strict=True):
-        thing = ours.get(digest)
-        is_ours = thing is not None and credentials.same_digest(thing.digest, digest)
-        answers.append(is_ours)
+    first_seen = {digest: one for one, digest in reversed(list(zip(found, digests, strict=True)))}
+    for thing in ours.values():
+        one = first_seen[thing.digest]
         if isinstance(thing, ApiKeySecret):
             _end_secret(thing, one, now, request)
-        elif thing is not None:
+        else:
             _end_token(thing, one, now, request)
-    return answers
+    return [digest in ours and credentials.same_digest(ours[digest].digest, digest) for digest in digests]
 
 
 def _ours(digests: list[str]) -> dict[str, ApiKeySecret | AccessToken | ServiceToken]:
+    """In the order in which rows are locked, which is the same for every report."""
     found: list[ApiKeySecret | AccessToken | ServiceToken] = [
-        *ApiKeySecret.objects.filter(digest__in=digests).order_by("pk"),
+        *ApiKeySecret.objects.filter(digest__in=digests).order_by("api_key_id", "pk"),
         *AccessToken.objects.filter(digest__in=digests).select_related("organisation", "created_by").order_by("pk"),
         *ServiceToken.objects.filter(digest__in=digests).order_by("pk"),
     ]

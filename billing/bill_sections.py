@@ -18,6 +18,7 @@ ORDER = (
     (LineKind.USAGE, "Usage"),
     (LineKind.COMMITMENT, "Commitments and caps"),
     (LineKind.ADJUSTMENT, "Adjustments for earlier periods"),
+    (LineKind.DISCOUNT, "Discounts"),
 )
 
 

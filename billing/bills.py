@@ -1,16 +1,17 @@
 """The bill of one period, as figures: what the running bill shows and what closing freezes, computed once, here.
 
-Fees first, then usage, then what earlier closed periods still owe. Amounts stay exact; the total is their sum rounded
-once, and the lines' shares of it add up to it. Writes nothing.
+Fees first, then usage, then what earlier closed periods still owe, then what coupons take off. Amounts stay exact; the
+total is their sum rounded once, and the lines' shares of it add up to it. Writes nothing.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
 from billing import rating
+from billing.discounts import discounts
 from billing.fees import fee_lines
 from billing.models import PlanVersion, Subscription
 from billing.models.invoices import LineKind
@@ -109,6 +110,7 @@ def build_bill(
         *(line_from_rating(line) for line in due.lines),
         *adjustments,
     ]
+    lines += discount_lines(subscription, period, lines)
     shared, total_exact, total_minor = share_total(lines, subscription.currency)
     everything = (rated, *rated_again)
     return Bill(
@@ -136,7 +138,9 @@ def settling_bill(
     rated_again: tuple[RatedUsage, ...],
 ) -> Bill:
     """The bill of the time after a subscription's end, in which nothing is used but late usage may come in."""
-    shared, total_exact, total_minor = share_total([*opening, *adjustments], subscription.currency)
+    lines = [*opening, *adjustments]
+    lines += discount_lines(subscription, period, lines)
+    shared, total_exact, total_minor = share_total(lines, subscription.currency)
     return Bill(
         period=period,
         cutoff=cutoff,
@@ -168,6 +172,20 @@ def share_total(lines: Iterable[BillLine], currency: str) -> tuple[tuple[BillLin
     total_minor, shares = apportion([line.amount_exact for line in lines], currency)
     shared = tuple(replace(line, amount_minor=share) for line, share in zip(lines, shares, strict=True))
     return shared, plain(exact_sum(line.amount_exact for line in lines)), total_minor
+
+
+def discount_lines(subscription: Subscription, period: Period, lines: Sequence[BillLine]) -> list[BillLine]:
+    return [
+        BillLine(
+            key=discount.key,
+            kind=LineKind.DISCOUNT,
+            description=discount.description,
+            amount_exact=discount.amount,
+            explanation=discount.explanation,
+            period=period,
+        )
+        for discount in discounts(subscription, period, lines)
+    ]
 
 
 def line_from_rating(line: rating.Line) -> BillLine:

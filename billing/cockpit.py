@@ -16,12 +16,15 @@ from billing.models.invoices import InvoiceState
 from billing.models.stripe_mirror import PushState
 from billing.money import format_money
 from billing.schedules import period_containing
+from billing.unpriced import count_unpriced_models
 from metering import aggregation
 from metering.models import IngestBatch, RejectedEvent, TotalsCheck
 
 DAY = timedelta(days=1)
 # Totals older than this are worth a look: folding normally takes seconds.
 WORRYING_LAG = 30.0
+# Totals are compared every night; a comparison older than this means that one was missed.
+COMPARED_WITHIN = timedelta(hours=36)
 # A webhook is applied within seconds; one that waits this long does not get through.
 STUCK_AFTER = timedelta(minutes=10)
 MOST_ENDED = 8
@@ -62,8 +65,8 @@ class Cockpit:
 def cockpit(now: datetime | None = None) -> Cockpit:
     now = now or timezone.now()
     return Cockpit(
-        usage=(_events(now), _lag(now), _rejected(), _unmatched(now), _totals_check()),
-        money=(_pushing(), _open_invoices(now), _issued(now), _stripe_inbox(now), _organisations()),
+        usage=(_events(now), _lag(now), _rejected(), _unmatched(now), _totals_check(now)),
+        money=(_unpriced(now), _pushing(), _open_invoices(now), _issued(now), _stripe_inbox(now), _organisations()),
         ended=tuple(_ended(now)),
     )
 
@@ -100,18 +103,30 @@ def _unmatched(now: datetime) -> Gauge:
     return Gauge("Unmatched events", f"{count:,}", note, "warn" if count else "good", "metering_ingestbatch_changelist")
 
 
-def _totals_check() -> Gauge:
+def _totals_check(now: datetime) -> Gauge:
     last = TotalsCheck.objects.first()
     if last is None:
         return Gauge("Totals against events", "–", "compared every night; not yet", "plain")
-    mood: Mood = "bad" if last.differences else "good"
+    is_stale = last.finished_at < now - COMPARED_WITHIN
+    mood: Mood = "bad" if last.differences else "warn" if is_stale else "good"
     value = f"{last.differences:,} differences" if last.differences else "equal"
     return Gauge(
         "Totals against events",
         value,
-        f"compared {last.finished_at:%d %b, %H:%M} UTC",
+        f"compared {last.finished_at:%d %b, %H:%M} UTC" + (", and not since" if is_stale else ""),
         mood,
         "metering_totalscheck_changelist",
+    )
+
+
+def _unpriced(now: datetime) -> Gauge:
+    count = count_unpriced_models(now)
+    return Gauge(
+        "Used without a price",
+        f"{count:,}",
+        "kinds of usage that nobody is charged for" if count else "everything that plans charge has a price",
+        "warn" if count else "good",
+        "billing_price_unpriced",
     )
 
 

@@ -21,6 +21,7 @@ from billing.periods import Period
 from billing.price_book import cost_book, price_book
 from billing.schedules import version_at
 from billing.subscribing import current_subscription
+from billing.usage_labels import in_words_of_prices
 from metering.event_lookup import Acceptance, Feed
 
 METERED = frozenset({LineKind.USAGE, LineKind.ADJUSTMENT})
@@ -66,7 +67,8 @@ def _invoice_line(organisation: Organisation, feed: Feed, received_at: datetime)
     for _, lines in groupby(rows.order_by("invoice_id", "position"), key=attrgetter("invoice_id")):
         of_invoice = list(lines)
         if _cutoff(of_invoice[0]) >= received_at:
-            return _line_of(of_invoice, feed, of_invoice[0].invoice.subscription)
+            invoice = of_invoice[0].invoice
+            return _line_of(of_invoice, feed, invoice.subscription, invoice.finalised_at)
     return None
 
 
@@ -80,28 +82,29 @@ def _may_hold(line: BillLine, feed: Feed) -> bool:
 
 
 def _line_of[Line: (InvoiceLine, BillLine)](
-    lines: list[Line], feed: Feed, subscription: Subscription | None
+    lines: list[Line], feed: Feed, subscription: Subscription | None, known_at: datetime | None = None
 ) -> Line | None:
     """Of lines of one meter, that which prices the feed's quarter hour: peak and off-peak are two.
 
-    Rating the feed alone names it; where a price was added since, the one whose price's windows hold then.
+    Rating the feed alone names it; where that gives another line, the one whose price's windows hold then.
     """
     if len(lines) < 2 or subscription is None:
         return next(iter(lines), None)
-    keys = _keys_of(feed, subscription)
+    keys = _keys_of(feed, subscription, known_at)
     of_key = (line for line in lines if any(line.key == key or line.key.endswith(f":{key}") for key in keys))
     return next(of_key, None) or _line_in_window(lines, feed)
 
 
-def _keys_of(feed: Feed, subscription: Subscription) -> set[str]:
-    """The keys of the lines that rating makes of the feed alone."""
+def _keys_of(feed: Feed, subscription: Subscription, known_at: datetime | None) -> set[str]:
+    """The keys of the lines that rating makes of the feed alone, by the price book as it stood."""
     period = Period(feed.interval_start, feed.interval_end)
     components = components_of(version_at(subscription, feed.interval_start))
+    labels = in_words_of_prices(feed.meter, feed.labels)
     rated = rating.rate(
-        [rating.Reading(feed.meter, feed.model, Decimal(1), period.start, period.end)],
+        [rating.Reading(feed.meter, feed.model, Decimal(1), period.start, period.end, labels)],
         components=components,
-        prices=price_book(subscription.currency, period),
-        costs=cost_book(subscription.currency, period),
+        prices=price_book(subscription.currency, period, known_at=known_at),
+        costs=cost_book(subscription.currency, period, known_at=known_at),
         period=period,
         fee_period=None,
         currency=subscription.currency,

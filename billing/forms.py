@@ -48,6 +48,12 @@ class BillingDetailsForm(forms.ModelForm):
         return country
 
 
+class CouponForm(forms.Form):
+    code = forms.CharField(
+        label="Coupon code", max_length=40, widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"})
+    )
+
+
 class ComparisonForm(forms.Form):
     """How many months to compare, and which model to put in place of which; bound to the address."""
 

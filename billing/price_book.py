@@ -5,6 +5,7 @@ become known in the order in which they are committed, so that "the book as know
 and end on quarter hours, so that no interval of usage is split. Which row wins is rating's business, not this module's.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -54,6 +55,7 @@ class PriceWindowsInvalid(DomainError):
     sentence = "These are not weekly windows."
 
 
+CONDITION_FIELDS = ("service_tier", "context_above", "context_up_to", "cache_ttl", "region")
 # Whoever adds rows waits for whoever does, so that they become known in the order in which they are committed.
 WRITING = "SELECT pg_advisory_xact_lock(hashtext('billing_price'))"
 
@@ -136,11 +138,7 @@ SAME = (
     "valid_from",
     "valid_until",
     "windows",
-    "service_tier",
-    "context_above",
-    "context_up_to",
-    "cache_ttl",
-    "region",
+    *CONDITION_FIELDS,
 )
 
 
@@ -157,6 +155,14 @@ def _record(price: Price, *, actor: Actor, request: HttpRequest | None) -> None:
         details=details,
         request=request,
     )
+
+
+def conditions_from(values: Mapping[str, Any]) -> rating.Conditions:
+    """The fields of a form or a row as conditions. Raises PriceContextInvalid."""
+    try:
+        return rating.Conditions(**values)
+    except rating.InvalidContext as error:
+        raise PriceContextInvalid from error
 
 
 def require_possible(currency: str, valid_from: datetime, valid_until: datetime | None, windows: str = "") -> None:
@@ -208,7 +214,7 @@ def _book(kind: str, currency: str, start: datetime, end: datetime, known_at: da
 
 ROW = (
     *("public_id", "meter__key", "model", "amount", "scale", "valid_from", "valid_until", "currency", "windows"),
-    *("service_tier", "context_above", "context_up_to", "cache_ttl", "region"),
+    *CONDITION_FIELDS,
 )
 
 

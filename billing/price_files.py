@@ -7,9 +7,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from accounts.errors import DomainError
-from billing import rating
 from billing.models import Price, PriceKind
-from billing.price_book import require_possible
+from billing.price_book import conditions_from, require_possible
 from billing.price_proposals import WantedPrice
 from metering.models import Meter
 
@@ -97,12 +96,14 @@ def _wanted(row: dict[str, str], meters: dict[str, Meter]) -> WantedPrice:
         kind=_kind(row["kind"]),
         currency=row["currency"],
         windows=row["windows"],
-        conditions=rating.Conditions(
-            service_tier=row["service_tier"],
-            context_above=_given(int, row["context_above"]),
-            context_up_to=_given(int, row["context_up_to"]),
-            cache_ttl=row["cache_ttl"],
-            region=row["region"],
+        conditions=conditions_from(
+            {
+                "service_tier": row["service_tier"],
+                "context_above": _given(int, row["context_above"]),
+                "context_up_to": _given(int, row["context_up_to"]),
+                "cache_ttl": row["cache_ttl"],
+                "region": row["region"],
+            }
         ),
     )
     require_possible(wanted.currency, wanted.valid_from, wanted.valid_until, wanted.windows)

@@ -15,12 +15,16 @@ from django.db.models.functions import Coalesce
 
 from accounts.models import Organisation
 from accounts.remembering import remember, remembered
-from billing.models import Invoice, PlanVersion, Subscription, SubscriptionPause, SubscriptionPhase
+from billing.models import CouponRedemption, Invoice, PlanVersion, Subscription, SubscriptionPause, SubscriptionPhase
 from billing.periods import Cadence, Period, next_period, period_at
 
 RESOLUTION = timedelta(microseconds=1)
 # What to prefetch of subscriptions whose bills are computed.
-TERMS = (Prefetch("phases", SubscriptionPhase.objects.select_related("plan_version__plan")), Prefetch("pauses"))
+TERMS = (
+    Prefetch("phases", SubscriptionPhase.objects.select_related("plan_version__plan")),
+    Prefetch("pauses"),
+    Prefetch("redemptions", CouponRedemption.objects.select_related("coupon")),
+)
 
 
 @dataclass(frozen=True, slots=True)

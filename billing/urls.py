@@ -1,6 +1,6 @@
 from django.urls import URLPattern, path
 
-from billing.views import billing_details, bills, comparison, forecast, invoices, overview, plan
+from billing.views import billing_details, bills, comparison, coupons, forecast, invoices, overview, plan
 from billing.webhooks import stripe_webhook
 
 app_name = "billing"
@@ -16,6 +16,7 @@ urlpatterns: list[URLPattern] = [
     path("o/<slug:slug>/plan/subscription/", plan.subscription_create, name="subscription_create"),
     path("o/<slug:slug>/plan/change/", plan.plan_change, name="plan_change"),
     path("o/<slug:slug>/plan/change/withdrawal/", plan.plan_change_withdrawal, name="plan_change_withdrawal"),
+    path("o/<slug:slug>/plan/coupon/", coupons.coupon_redemption, name="coupon_redemption"),
     path("o/<slug:slug>/plan/cancellation/", plan.subscription_cancellation, name="subscription_cancellation"),
     path("o/<slug:slug>/plan/resumption/", plan.subscription_resumption, name="subscription_resumption"),
     path("o/<slug:slug>/plan/billing-details/", billing_details.billing_details, name="billing_details"),

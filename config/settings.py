@@ -316,6 +316,8 @@ ADMIN_NAVIGATION = [
             ("Invoices", "receipt_long", "billing_invoice"),
             ("Plans", "sell", "billing_plan"),
             ("Price book", "menu_book", "billing_price"),
+            ("Price proposals", "rule", "billing_priceproposal"),
+            ("Price corrections", "history", "billing_pricecorrection"),
             ("Margins", "percent", "billing_marginday"),
         ),
     },

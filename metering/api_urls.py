@@ -5,6 +5,7 @@ from django.urls import URLPattern, path
 from metering.api import work_lists
 from metering.api.admissions import Admissions, Extension, OneAdmission, Release, Settlement
 from metering.api.events import EventsView
+from metering.api.gateway_auth import AuthorizeView
 from metering.api.litellm import LiteLLMView
 from metering.api.meters import MeterArchivalView, MeterPreviewView, MetersView, OneMeterView
 from metering.api.openmeter import MeterQueryView, OpenMeterEventsView
@@ -18,6 +19,9 @@ urlpatterns: list[URLPattern] = [
     path("admissions/<path:admission_id>/release", Release.as_view(), name="admission-release"),
     path("admissions/<path:admission_id>/extension", Extension.as_view(), name="admission-extension"),
     path("admissions/<path:admission_id>", OneAdmission.as_view(), name="admission"),
+    path("authorize", AuthorizeView.as_view(), name="authorize"),
+    # Envoy puts the path of the caller's request behind it.
+    path("authorize/<path:original_path>", AuthorizeView.as_view(schema=None), name="authorize-path"),
     path("events", EventsView.as_view(), name="events"),
     path("litellm", LiteLLMView.as_view(), name="litellm"),
     path("otlp/v1/traces", TracesView.as_view(), name="otlp-traces"),

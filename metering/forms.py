@@ -148,3 +148,98 @@ def _models(organisation: Organisation) -> list[str]:
 def _recent_keys(organisation: Organisation) -> "QuerySet[ApiKey]":
     keys = ApiKey.objects.for_organisation(organisation)
     return keys.order_by(F("last_used_at").desc(nulls_last=True), "-pk")[:MOST_CHOICES]
+
+
+MEASURES = [("spend", "Spend"), ("requests", "Requests"), ("concurrent", "Calls at the same time")]
+WINDOWS = [
+    ("minute", "Minute"),
+    ("hour", "Hour"),
+    ("day", "Day"),
+    ("week", "Week"),
+    ("month", "Month"),
+    ("billing_period", "Billing period"),
+    ("none", "In total, for ever"),
+]
+ENFORCEMENTS = [("hard", "Refuse calls beyond it"), ("soft", "Only tell us")]
+
+
+class LimitForm(forms.Form):
+    """A limit that a customer sets itself."""
+
+    counts = forms.ChoiceField(label="What is limited")
+    amount = forms.DecimalField(
+        label="How much", min_value=0, max_digits=24, decimal_places=6, help_text="In tokens, calls or whole currency."
+    )
+    window = forms.ChoiceField(label="Per", choices=WINDOWS, initial="billing_period")
+    applies_to = forms.ChoiceField(label="For")
+    models = forms.CharField(
+        label="Only on these models", required=False, help_text="Such as gpt-*, claude-sonnet-*; empty: all."
+    )
+    enforcement = forms.ChoiceField(label="At the limit", choices=ENFORCEMENTS, initial="hard")
+    thresholds = forms.CharField(
+        label="Tell us at", required=False, initial="80, 100", help_text="Percent of the limit, with commas."
+    )
+
+    def __init__(self, *args: Any, organisation: Organisation, currency: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.currency = currency
+        meters = [(f"meter:{meter.key}", meter.name) for meter in Meter.objects.active() if meter.is_additive]
+        self._choose("counts", [*MEASURES, *meters])
+        keys = ApiKey.objects.for_organisation(organisation).filter(revoked_at=None)[:MOST_CHOICES]
+        projects = Project.objects.for_organisation(organisation).filter(archived_at=None)[:MOST_CHOICES]
+        self.keys = {f"key:{key.public_id}": key for key in keys}
+        self.projects = {f"project:{project.public_id}": project for project in projects}
+        self._choose(
+            "applies_to",
+            [
+                ("organisation", "Everything"),
+                ("end_user", "Each end user"),
+                *((name, f"Project {project.name}") for name, project in self.projects.items()),
+                *((name, f"Key {key.name}") for name, key in self.keys.items()),
+            ],
+        )
+
+    def clean_thresholds(self) -> tuple[int, ...]:
+        return read_thresholds(self.cleaned_data["thresholds"])
+
+    def clean_models(self) -> tuple[str, ...]:
+        return tuple(part.strip() for part in self.cleaned_data["models"].split(",") if part.strip())
+
+    def _choose(self, name: str, choices: Sequence[tuple[str, str]]) -> None:
+        field = self.fields[name]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = list(choices)
+
+
+class LimitChangeForm(forms.Form):
+    amount = forms.DecimalField(label="How much", min_value=0, max_digits=24, decimal_places=6)
+    enforcement = forms.ChoiceField(label="At the limit", choices=ENFORCEMENTS)
+    thresholds = forms.CharField(label="Tell us at, percent", required=False)
+
+    def clean_thresholds(self) -> tuple[int, ...]:
+        return read_thresholds(self.cleaned_data["thresholds"])
+
+
+class SimulationForm(forms.Form):
+    """A call that is only imagined; bound to the address."""
+
+    key = forms.ChoiceField(label="API key")
+    model = forms.CharField(label="Model", max_length=200)
+    prompt = forms.IntegerField(label="Tokens in the prompt", required=False, min_value=0, max_value=10**9)
+    answer = forms.IntegerField(label="Tokens in the answer", required=False, min_value=0, max_value=10**9)
+    end_user = forms.CharField(label="End user", required=False, max_length=200)
+    address = forms.GenericIPAddressField(label="From the address", required=False)
+
+    def __init__(self, *args: Any, organisation: Organisation, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["key"]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = [(key.public_id, key.name) for key in _recent_keys(organisation)]
+
+
+def read_thresholds(text: str) -> tuple[int, ...]:
+    """ "80, 100" as numbers; raises ValidationError."""
+    parts = [part.strip().removesuffix("%") for part in text.split(",") if part.strip()]
+    if not all(part.isascii() and part.isdigit() and 0 < int(part) <= 1000 for part in parts) or len(parts) > 10:
+        raise forms.ValidationError("Give percentages from 1 to 1000, with commas: 80, 100.", code="thresholds")
+    return tuple(sorted({int(part) for part in parts}))

@@ -19,5 +19,5 @@ def event_key(source: str, event_id: str) -> bytes:
 
 
 def identity(organisation_id: int, key: bytes) -> bytes:
-    """Organisation and key as 24 bytes that sort like the primary key of `event`."""
+    """Organisation and key as 24 bytes that sort like the unique index of a month's events."""
     return _ORGANISATION(organisation_id) + key

@@ -46,6 +46,12 @@ class QuotaNotYours(DomainError):
     sentence = "This limit was set by your provider. Set a lower one of your own, or ask them to change it."
 
 
+class AboveProvidersLimit(DomainError):
+    code = "above_providers_limit"
+    status = 422
+    sentence = "Your provider's limit is lower than that, so it would never be reached."
+
+
 class TooManyQuotas(DomainError):
     code = "too_many_quotas"
     status = 422
@@ -84,10 +90,13 @@ def define_quota(
         Organisation.objects.select_for_update(no_key=True).get(pk=organisation.pk)
         if Quota.objects.for_organisation(organisation).active().count() >= MOST_QUOTAS:
             raise TooManyQuotas
+        meter = _meter(spec)
+        if set_by == SetBy.CUSTOMER:
+            _require_below_providers(organisation, spec.measure, meter, spec, spec.amount)
         quota = Quota.objects.create(
             organisation=organisation,
             measure=spec.measure,
-            meter=_meter(spec),
+            meter=meter,
             scope=spec.scope,
             project_id=spec.project.pk if spec.project else None,
             api_key_id=spec.api_key.pk if spec.api_key else None,
@@ -118,6 +127,8 @@ def change_quota(
     with transaction.atomic():
         locked = Quota.objects.select_for_update(of=("self",)).select_related("meter", "organisation").get(pk=quota.pk)
         _require_allowed(locked, by_customer)
+        if by_customer and "amount" in changes:
+            _require_below_providers(locked.organisation, locked.measure, locked.meter, locked, changes["amount"])
         before = {name: str(getattr(locked, name)) for name in changes}
         for name, value in changes.items():
             if name not in CHANGEABLE:
@@ -246,6 +257,25 @@ def _counts_the_same(quota: Quota, spec: QuotaSpec) -> bool:
 def _require_allowed(quota: Quota, by_customer: bool) -> None:
     if by_customer and quota.set_by != SetBy.CUSTOMER:
         raise QuotaNotYours
+
+
+def _require_below_providers(
+    organisation: Organisation, measure: str, meter: Meter | None, like: Quota | QuotaSpec, amount: Decimal
+) -> None:
+    """A customer's limit lies at or below what the operator or the plan allows for the same thing."""
+    same = Quota.objects.for_organisation(organisation).active().exclude(set_by=SetBy.CUSTOMER)
+    lower = same.filter(
+        measure=measure,
+        meter=meter,
+        window=like.window,
+        currency=like.currency,
+        enforcement=Enforcement.HARD,
+        scope=QuotaScope.ORGANISATION,
+        model_patterns=[],
+        amount__lt=amount,
+    )
+    if lower.exists():
+        raise AboveProvidersLimit
 
 
 def _record(action: str, quota: Quota, actor: Actor, request: HttpRequest | None, details: dict[str, Any]) -> None:

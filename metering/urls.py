@@ -1,11 +1,17 @@
 from django.urls import URLPattern, path
 
-from metering.views import seals, usage
+from metering.views import limits, seals, usage
 
 app_name = "metering"
 urlpatterns: list[URLPattern] = [
     path("o/<slug:slug>/usage/", usage.usage, name="usage"),
     path("o/<slug:slug>/usage.csv", usage.usage_csv, name="usage_csv"),
+    path("o/<slug:slug>/limits/", limits.limits, name="limits"),
+    path("o/<slug:slug>/limits/new/", limits.limit_create, name="limit_create"),
+    path("o/<slug:slug>/limits/denials/", limits.denials, name="denials"),
+    path("o/<slug:slug>/limits/rehearsal/", limits.simulation, name="limit_simulation"),
+    path("o/<slug:slug>/limits/<str:public_id>/", limits.limit_change, name="limit_change"),
+    path("o/<slug:slug>/limits/<str:public_id>/removal/", limits.limit_removal, name="limit_removal"),
     path("o/<slug:slug>/seals/", seals.seals, name="seals"),
     path("o/<slug:slug>/seals/export.zip", seals.export, name="seals_export"),
     path("o/<slug:slug>/seals/proof.zip", seals.proof, name="seals_proof"),

@@ -29,6 +29,7 @@ class Capability(models.TextChoices):
     MANAGE_KEYS = "manage_keys", "manage API keys and projects"
     MANAGE_TOKENS = "manage_tokens", "manage access tokens"
     MANAGE_BILLING = "manage_billing", "choose plans and pay invoices"
+    MANAGE_LIMITS = "manage_limits", "set limits and alerts"
     READ_AUDIT = "read_audit", "read the audit log"
 
 
@@ -44,7 +45,7 @@ class Role(models.TextChoices):
 CAPABILITIES: dict[str, frozenset[Capability]] = {
     Role.OWNER: frozenset(Capability),
     Role.ADMIN: frozenset(Capability),
-    Role.BILLING: frozenset({Capability.MANAGE_BILLING, Capability.READ_AUDIT}),
+    Role.BILLING: frozenset({Capability.MANAGE_BILLING, Capability.MANAGE_LIMITS, Capability.READ_AUDIT}),
     Role.DEVELOPER: frozenset({Capability.MANAGE_KEYS, Capability.MANAGE_TOKENS}),
     Role.VIEWER: frozenset(),
 }

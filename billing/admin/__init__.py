@@ -1,5 +1,25 @@
 """The operators' pages for billing. Every change goes through the verbs, so that it is checked and audited."""
 
-from billing.admin import catalogue, invoices, margins, prices, stripe_rows, subscriptions
+from billing.admin import (
+    catalogue,
+    coupons,
+    invoices,
+    margins,
+    price_corrections,
+    price_proposals,
+    prices,
+    stripe_rows,
+    subscriptions,
+)
 
-__all__ = ["catalogue", "invoices", "margins", "prices", "stripe_rows", "subscriptions"]
+__all__ = [
+    "catalogue",
+    "coupons",
+    "invoices",
+    "margins",
+    "price_corrections",
+    "price_proposals",
+    "prices",
+    "stripe_rows",
+    "subscriptions",
+]

@@ -19,9 +19,17 @@ from accounts.admin_rows import OperatorAdmin, ReadOnlyInline, operator_of
 from accounts.enqueue import enqueue_on_commit
 from accounts.errors import DomainError
 from billing import invoicing, schedules, tasks
+from billing.admin.subscription_acts import SubscriptionActs
 from billing.bill_sections import Section, sections_of
 from billing.bills import Bill
-from billing.models import Invoice, PlanVersion, Subscription, SubscriptionPhase
+from billing.models import (
+    CouponRedemption,
+    Invoice,
+    PlanVersion,
+    Subscription,
+    SubscriptionPause,
+    SubscriptionPhase,
+)
 from billing.money import format_money
 from billing.periods import Period
 from billing.subscribing import subscribe
@@ -49,6 +57,16 @@ class Phases(ReadOnlyInline):
     fields = readonly_fields = ("plan_version", "starts_at", "created_at")
 
 
+class Pauses(ReadOnlyInline):
+    model = SubscriptionPause
+    fields = readonly_fields = ("starts_at", "ends_at", "reason")
+
+
+class Redemptions(ReadOnlyInline):
+    model = CouponRedemption
+    fields = readonly_fields = ("coupon", "redeemed_at", "starts_at", "withdrawn_at")
+
+
 class Invoices(ReadOnlyInline):
     model = Invoice
     fields = readonly_fields = ("number", "period_start", "period_end", "total_minor", "currency", "state")
@@ -57,6 +75,9 @@ class Invoices(ReadOnlyInline):
 
 class NewSubscriptionForm(forms.ModelForm):
     plan_version = forms.ModelChoiceField(PlanVersion.objects.none())
+    trial_days = forms.IntegerField(
+        min_value=0, max_value=730, required=False, help_text="Nothing is charged for so long. Empty: as the plan says."
+    )
 
     class Meta:
         model = Subscription
@@ -65,12 +86,12 @@ class NewSubscriptionForm(forms.ModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        versions = PlanVersion.objects.select_related("plan").filter(published_at__isnull=False, plan__archived_at=None)
-        self.fields["plan_version"].queryset = versions  # type: ignore[attr-defined]
+        versions = PlanVersion.objects.filter(published_at__isnull=False, plan__archived_at=None)
+        self.fields["plan_version"].queryset = versions.select_related("plan")  # type: ignore[attr-defined]
 
 
 @admin.register(Subscription)
-class SubscriptionAdmin(OperatorAdmin):
+class SubscriptionAdmin(SubscriptionActs, OperatorAdmin):
     list_display = ("organisation", "plan", "state", "anchor_at", "waiting_period", "closing", "ends_at")
     list_filter = ("state", "currency")
     list_select_related = ("organisation",)
@@ -85,16 +106,27 @@ class SubscriptionAdmin(OperatorAdmin):
         "state",
         "created_at",
         "ends_at",
+        "trial_ends_at",
+        "settled_at",
     )
-    inlines = (Phases, Invoices)
+    inlines = (Phases, Pauses, Redemptions, Invoices)
     actions = ("close_selected",)
-    actions_detail = ("close_this",)
+    actions_detail = (
+        "close_this",
+        "change_plan_of",
+        "cancel_this",
+        "reactivate",
+        "pause_this",
+        "end_pause_of",
+        "move_trial",
+        "give_coupon",
+    )
 
     def get_form(self, request: HttpRequest, obj: Subscription | None = None, **kwargs: Any) -> Any:
         return super().get_form(request, obj, **({} if obj else {"form": NewSubscriptionForm}), **kwargs)
 
     def get_fields(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
-        return self.fields if obj else ("organisation", "plan_version", "anchor_at")
+        return self.fields if obj else ("organisation", "plan_version", "anchor_at", "trial_days")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
         return self.readonly_fields if obj else ()
@@ -114,6 +146,7 @@ class SubscriptionAdmin(OperatorAdmin):
             values["plan_version"],
             now=timezone.now(),
             anchor=values["anchor_at"],
+            trial_days=values["trial_days"],
             actor=operator_of(request),
             request=request,
         )

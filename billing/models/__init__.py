@@ -1,3 +1,4 @@
+from billing.models.coupons import Coupon, CouponDuration, CouponRedemption
 from billing.models.forecasts import Forecast
 from billing.models.invoice_emails import InvoiceEmail
 from billing.models.invoices import Invoice, InvoiceCounter, InvoiceLine
@@ -15,6 +16,9 @@ __all__ = [
     "BillingDetails",
     "ComponentKind",
     "CorrectedInvoice",
+    "Coupon",
+    "CouponDuration",
+    "CouponRedemption",
     "EstimatesWritten",
     "Forecast",
     "Invoice",

@@ -83,6 +83,7 @@ class LineKind(models.TextChoices):
     FLAT_FEE = "flat_fee", "Flat fee"
     USAGE = "usage", "Usage"
     COMMITMENT = "commitment", "Commitment or cap"
+    DISCOUNT = "discount", "Discount"
     ADJUSTMENT = "adjustment", "Late usage of an earlier period"
     CARRY_OVER = "carry_over", "Carried over"
 

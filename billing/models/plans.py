@@ -63,6 +63,15 @@ class Plan(models.Model):
         return self.versions.filter(published_at__isnull=False).order_by("-number").first()
 
 
+class PlanVersionRows(models.QuerySet["PlanVersion"]):
+    def to_give(self, organisation: Organisation | None = None) -> Self:
+        """Published versions that an operator may put on an organisation."""
+        fitting = models.Q(plan__organisation=None)
+        if organisation is not None:
+            fitting |= models.Q(plan__organisation=organisation)
+        return self.filter(fitting, published_at__isnull=False, plan__archived_at=None).select_related("plan")
+
+
 class PlanVersion(models.Model):
     plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="versions")
     number = models.PositiveIntegerField()
@@ -78,6 +87,8 @@ class PlanVersion(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     # Null: a draft, which may still change. From then on the database refuses any change.
     published_at = models.DateTimeField(null=True, blank=True)
+
+    objects = PlanVersionRows.as_manager()
 
     class Meta:
         ordering = ["plan", "-number"]

@@ -139,3 +139,11 @@ class Price(PriceFields):
 
     def __str__(self) -> str:
         return f"{self.meter_id} {self.model} {self.amount} {self.currency}"
+
+    @property
+    def standing(self) -> str:
+        """Whether it counts: in the book, superseded, taken back."""
+        successor = getattr(self, "superseded_by", None)
+        if self.is_withdrawn or (successor is not None and successor.is_withdrawn):
+            return "taken back"
+        return "in the book" if successor is None else "superseded"

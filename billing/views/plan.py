@@ -1,6 +1,7 @@
 """The plan of an organisation: what it is, choosing one, changing it, ending it."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from django.contrib import messages
@@ -14,8 +15,9 @@ from accounts.access import MemberRequest, member_required
 from accounts.errors import DomainError
 from accounts.models import Capability
 from accounts.pages import render_page
-from billing import change_previews, plan_words, schedules, subscribing
+from billing import change_previews, discounts, plan_words, schedules, subscribing
 from billing.bill_sections import sections_of
+from billing.forms import CouponForm
 from billing.models import BillingDetails, Subscription
 
 
@@ -38,6 +40,8 @@ def plan(request: MemberRequest) -> HttpResponse:
             "current": plan_words.offer_of(version),
             "period": schedules.current_period(subscription, now),
             "pending": pending,
+            "discounts": _discounts(subscription, now),
+            "coupon_form": CouponForm(),
             "rest": schedules.rest_at(subscription, now),
             "pending_offer": plan_words.offer_of(pending.plan_version) if pending else None,
         }
@@ -139,6 +143,22 @@ def subscription_resumption(request: MemberRequest) -> HttpResponse:
         lambda: subscribing.resume(subscription, now=timezone.now(), actor=request.user, request=request),
         "Your plan goes on.",
     )
+
+
+def _discounts(subscription: Subscription, now: datetime) -> list[dict[str, Any]]:
+    """Coupons that take something off the running period, and for how many more."""
+    period = schedules.whole_period(subscription, now)
+    redemptions = subscription.redemptions.select_related("coupon")
+    return [
+        {
+            "coupon": redemption.coupon,
+            "words": discounts.words_of(redemption.coupon),
+            "left": discounts.periods_left(redemption, subscription, period),
+            "ends": redemption.withdrawn_at is not None,
+        }
+        for redemption in redemptions
+        if discounts.covers(redemption, subscription, period)
+    ]
 
 
 def _rows(preview: change_previews.ChangePreview) -> list[dict[str, Any]]:

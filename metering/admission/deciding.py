@@ -80,6 +80,23 @@ def would_admit_key(request: AdmissionRequest, key: PresentedKey, *, now: dateti
     return _judged(answer, counters, used, held, is_held=False)
 
 
+def identify(request: AdmissionRequest, *, now: datetime) -> Admission:
+    """Whose key it is, and whether it may be used at all: nothing is estimated, held or noted. For what is no call."""
+    key = find_presented_key(request.key_digest)
+    if key is None:
+        return Admission(request.call_id, None, refusal("key_unknown"))
+    terms = terms_of(key, model=request.model, end_user=request.end_user, now=now)
+    return Admission(
+        call_id=request.call_id,
+        id=None,
+        refusal=_refused_key(request, key, now),
+        organisation=key.organisation_public_id,
+        project=key.project_public_id,
+        api_key=key.api_key_public_id,
+        unreachable=terms.unreachable,
+    )
+
+
 def _prepare(
     request: AdmissionRequest, key: PresentedKey, terms: Terms, now: datetime
 ) -> tuple[Admission, list[Counter]]:
@@ -116,6 +133,15 @@ def _estimate(request: AdmissionRequest, terms: Terms) -> Mapping[str, Decimal]:
 def _refused_without_counters(
     request: AdmissionRequest, key: PresentedKey, terms: Terms, now: datetime
 ) -> Refusal | None:
+    if (refused := _refused_key(request, key, now)) is not None:
+        return refused
+    if not (key.allows_model(request.model) and _plan_allows(terms, request.model)):
+        return refusal("model_not_allowed", model=request.model)
+    return None
+
+
+def _refused_key(request: AdmissionRequest, key: PresentedKey, now: datetime) -> Refusal | None:
+    """What speaks against the key, whatever it is used for."""
     status = key.status(now)
     if status != "active":
         return refusal(f"key_{status}")
@@ -123,8 +149,6 @@ def _refused_without_counters(
         return refusal("organisation_suspended")
     if key.is_project_archived:
         return refusal("project_archived")
-    if not (key.allows_model(request.model) and _plan_allows(terms, request.model)):
-        return refusal("model_not_allowed", model=request.model)
     if not key.allows_address(request.client_ip):
         return refusal("network_not_allowed")
     return None

@@ -62,9 +62,9 @@ class Admissions(APIView):
         raw = read_whole(request._request, BODY_MAX_BYTES)
         now = timezone.now()
         if many := _many(raw):
-            return _json({"admissions": [_answer(admission.admit(one, now=now), now) for one in many]})
+            return _json({"admissions": [answer_body(admission.admit(one, now=now), now) for one in many]})
         answer = admission.admit(_asked(_decoded(raw, AskedAdmission)), now=now)
-        response = _json(_answer(answer, now))
+        response = _json(answer_body(answer, now))
         for name, value in headers_of(answer, now).items():
             response.headers[name] = value
         return response
@@ -200,7 +200,7 @@ def _json(body: Any) -> HttpResponse:
     return HttpResponse(msgspec.json.encode(body), content_type="application/json")
 
 
-def _answer(answer: Admission, now: datetime) -> dict[str, Any]:
+def answer_body(answer: Admission, now: datetime) -> dict[str, Any]:
     bound = answer.unreachable
     return {
         "id": answer.id,

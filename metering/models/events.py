@@ -16,8 +16,8 @@ from accounts.models import Organisation
 class Event(models.Model):
     """A CloudEvent as accepted. Rows are written by `metering.intake` with COPY and read by folding and reports.
 
-    Identity is (organisation, source, event id): `key` is the first 128 bits of the SHA-256 of both, and the primary
-    key makes it unique within a month of receipt whatever the event's time.
+    Identity is (organisation, source, event id): `key` is the first 128 bits of the SHA-256 of both, and an index of
+    each partition makes it unique within a month of receipt whatever the event's time.
     """
 
     pk = models.CompositePrimaryKey("organisation_id", "key", "receipt_month")

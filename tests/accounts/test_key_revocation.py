@@ -107,7 +107,7 @@ def test_chosen_keys_are_named_before_they_end(client_for, martin, acme, keys, a
     martins = client_for(martin)
     address = reverse("accounts:keys_revocation", args=["acme"])
     listed = martins.get(reverse("accounts:keys", args=["acme"])).content.decode()
-    assert f'name="key" value="{keys[0].public_id}"' in listed
+    assert f'form="key-choice" name="key" value="{keys[0].public_id}"' in listed
     chosen = {"key": [keys[0].public_id, keys[2].public_id, acme_revoked_key.api_key.public_id]}
     asked = martins.get(address, chosen).content.decode()
     assert "Revoke these 2 keys?" in asked

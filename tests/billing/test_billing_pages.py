@@ -30,6 +30,7 @@ ACTS = [
     "/o/acme/plan/change/withdrawal/",
     "/o/acme/plan/cancellation/",
     "/o/acme/plan/resumption/",
+    "/o/acme/plan/coupon/",
     "/o/acme/plan/billing-details/",
 ]
 

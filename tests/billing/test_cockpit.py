@@ -1,5 +1,7 @@
 """The admin's first page says at a glance what needs a person."""
 
+from datetime import timedelta
+
 import pytest
 from django.utils import timezone
 
@@ -40,3 +42,13 @@ def test_every_list_named_exists(operator, client_for):
 
 def test_customers_do_not_enter(olivia, client_for):
     assert client_for(olivia).get("/admin/").status_code == 302
+
+
+def test_a_comparison_that_was_missed_is_noticed(db):
+    now = timezone.now()
+    for finished_at, mood in ((now - timedelta(hours=20), "good"), (now - timedelta(hours=40), "warn")):
+        TotalsCheck.objects.all().delete()
+        TotalsCheck.objects.create(started_at=finished_at, finished_at=finished_at, differences=0)
+        gauge = next(one for one in cockpit(now).usage if one.label == "Totals against events")
+        assert (gauge.value, gauge.mood) == ("equal", mood)
+        assert ("not since" in gauge.note) is (mood == "warn")

@@ -7,8 +7,10 @@ import pytest
 import time_machine
 
 from accounts.models import Scope
+from billing import rating
 from billing.invoicing import close_period
 from billing.price_book import add_price
+from metering.models import Meter
 from tests import factories
 from tests.billing.billing_builders import LONG_AGO, at, meter, payg, price, subscribed
 from tests.metering.usage_world import correction, event, fold_all, send
@@ -105,6 +107,23 @@ def test_a_price_added_since_does_not_move_an_invoiced_event(ask, windows):
         [line] = ask(name)
         assert line["invoice"]
         assert (WINDOWS in line["description"]) is is_peak
+
+
+def test_of_lines_for_several_service_tiers_it_is_the_events_own(ask, globex):
+    Meter.objects.filter(key="input_tokens").update(dimensions=["model", "service_tier"])
+    price("input_tokens", "2.00")
+    batch = rating.Conditions(service_tier="batch")
+    terms = {"model": "", "currency": "USD", "amount": Decimal(1), "valid_from": LONG_AGO, "conditions": batch}
+    add_price(meter("input_tokens"), **terms)
+    subscribed(globex, payg(), anchor=at(2026, 10))
+    for name, tier in (("usual", {}), ("batch", {"service_tier": "batch"})):
+        when = at(2026, 10, 6)
+        send(event(globex.public_id, when, event_id=name, model="gpt-4o", input_tokens=1_000_000, **tier), now=when)
+    fold_all(at(2026, 10, 7))
+    assert [ask(name)[0]["description"] for name in ("usual", "batch")] == [
+        "gpt-4o, input tokens",
+        "gpt-4o, input tokens, batch",
+    ]
 
 
 def test_the_path_names_the_lines_for_whoever_may_read_bills(api, globex, world):

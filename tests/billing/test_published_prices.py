@@ -10,29 +10,12 @@ from genai_prices.data_snapshot import get_snapshot
 
 from billing.periods import QUARTER_HOUR, Period
 from billing.published_prices import PublishedModel, find_published, provider_ids, published_models
-from billing.rating import PriceBook, PriceRow, RateCard, Reading, parse_windows, rate
+from billing.published_rows import rows_of
+from billing.rating import PriceBook, RateCard, Reading, rate
 
 METERS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "requests")
 INSTANTS = [datetime(2026, 11, 22, hour, 15, tzinfo=UTC) for hour in (0, 2, 5, 8, 17)]
 INSTANTS += [datetime(2026, 8, 20, 3, tzinfo=UTC), datetime(2025, 6, 1, 12, tzinfo=UTC)]
-
-
-def rows_of(published: PublishedModel) -> list[PriceRow]:
-    return [
-        PriceRow(
-            f"{published.model}/{place}",
-            price.meter,
-            published.model,
-            price.amount,
-            price.scale,
-            price.valid_from,
-            price.valid_until,
-            "USD",
-            parse_windows(price.windows) if price.windows else None,
-            price.conditions,
-        )
-        for place, price in enumerate(published.prices)
-    ]
 
 
 def call(published: PublishedModel, at: datetime, usage: dict[str, int], labels: dict[str, str]) -> list[Reading]:

@@ -311,4 +311,4 @@ def test_events_are_found_by_their_batch_even_without_statistics(key):
         fold_all(NOW)
     plan = "\n".join(explained)
     assert "event_2026_11_batch_id_idx" in plan
-    assert "event_2026_11_pkey" not in plan
+    assert "event_2026_11_identity" not in plan

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from accounts.memberships import invite
 from accounts.models import Membership, Organisation, Role
@@ -11,6 +12,7 @@ from billing.invoicing import close_period
 from billing.models import Invoice, Plan, PlanVersion, Subscription
 from metering.intake import accept
 from metering.models import Event, RejectedEvent
+from metering.quotas import QuotaSpec, define_quota
 from tests import factories
 from tests.billing.billing_builders import at, payg, price, subscribed, team
 from tests.metering.usage_world import event, fold_all, send
@@ -41,7 +43,11 @@ def build_world(organisation: Organisation, rows: int = 1) -> World:
     member, invitation = {"public_id": members[0].public_id}, {"public_id": invitations[0].public_id}
     invoice, other_plan = {"number": str(invoices[-1].number)}, {"?": "?plan=team"}
     accepted = Event.objects.filter(organisation=organisation).order_by("time", "key")[0]
+    spec = QuotaSpec(measure="requests", amount=Decimal(1000), window="day")
+    limits = [define_quota(organisation, spec, set_by="customer", now=NOW, actor="test") for _ in range(rows)]
+    limit = {"public_id": limits[0].public_id}
     filled = {
+        **dict.fromkeys(("metering:limit_change", "metering:limit_removal"), limit),
         "accounts:invitation_withdrawal": invitation,
         "accounts:member_role": member,
         "accounts:member_removal": member,

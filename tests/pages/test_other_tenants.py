@@ -26,7 +26,10 @@ INTAKE = {"events", "litellm", "otlp-traces", "openmeter-events"} | {
 # Asked about one event, named in the query.
 ABOUT_EVENTS = [route for route in routes_of_the_api() if route.name in {"proofs", "v1_event_lines"}]
 # Gateways speak for every organisation; no access token has their scope.
-GATEWAYS = {"admissions", "admission", "admission-settlement", "admission-release", "admission-extension"}
+GATEWAYS = {
+    *("admissions", "admission", "admission-settlement", "admission-release", "admission-extension"),
+    *("authorize", "authorize-path"),
+}
 # Meters belong to nobody: everybody reads the same, and only service tokens change them.
 METERS = {"meters", "meter", "meter-preview", "meter-archival"}
 # A filter by subject and a list of ids, each tried by itself; the same for everybody.

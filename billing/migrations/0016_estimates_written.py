@@ -5,7 +5,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0006_api_key_restrictions"),
-        ("billing", "0014_trials_pauses_and_cadences"),
+        ("billing", "0015_coupons"),
     ]
 
     operations = [

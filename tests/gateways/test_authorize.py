@@ -1,0 +1,157 @@
+"""/v1/authorize: what nginx and Envoy ask, and what a caller cannot talk it into."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from accounts.api_keys import create_api_key, revoke_api_key
+from accounts.models import Organisation, Scope
+from metering.models import Hold
+from metering.quotas import QuotaSpec, define_quota
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+
+
+def ask(token: str, path: str = "/v1/authorize", method: str = "get", **headers: str) -> Any:
+    sent = {"X-Kilotoken-Token": token} | {name.replace("_", "-"): value for name, value in headers.items()}
+    return getattr(Client(), method)(path, headers=sent)
+
+
+@pytest.fixture
+def bearer(acme_key) -> str:
+    return f"Bearer {acme_key.secret}"
+
+
+def limit(organisation: Organisation, amount: int = 1) -> None:
+    """So many requests a day."""
+    spec = QuotaSpec(measure="requests", window="day", amount=Decimal(amount))
+    define_quota(organisation, spec, set_by="operator", now=datetime.now(UTC))
+
+
+def restricted_key(organisation: Organisation, **restrictions: Any) -> str:
+    """An Authorization header whose key may not do everything."""
+    project = factories.default_project(organisation)
+    _, credential = create_api_key(organisation, project=project, name="Restricted", actor="test", **restrictions)
+    return f"Bearer {credential.secret}"
+
+
+def test_a_call_that_may_pass_is_held_and_named(service_token, acme_key, acme, bearer):
+    answer = ask(service_token.secret, Authorization=bearer)
+    assert answer.status_code == 200
+    hold = Hold.objects.get(id=answer.headers["x-kilotoken-admission"])
+    assert hold.organisation_id == acme.pk
+    assert answer.headers["x-kilotoken-organisation"] == acme.public_id
+    assert answer.headers["x-kilotoken-key"] == acme_key.api_key.public_id
+    assert answer.headers["x-kilotoken-project"].startswith("proj_")
+
+
+@pytest.mark.parametrize("name", ["X_Api_Key", "Api_Key"])
+def test_the_key_may_stand_where_other_clients_put_it(service_token, acme_key, name):
+    assert ask(service_token.secret, **{name: acme_key.secret}).status_code == 200
+
+
+def test_the_token_may_stand_in_authorization_with_the_callers_beside_it(service_token, bearer):
+    headers = {"Authorization": f"Bearer {service_token.secret}", "X-Original-Authorization": bearer}
+    assert Client().get("/v1/authorize", headers=headers).status_code == 200
+
+
+def test_a_missing_or_unknown_key_is_refused(service_token):
+    for headers in ({}, {"Authorization": "Bearer sk-kt-nobody"}, {"Authorization": "Basic abc"}):
+        answer = ask(service_token.secret, **headers)
+        assert answer.status_code == 401
+        assert answer.headers["x-kilotoken-reason"] == "key_unknown"
+        assert answer.json()["error"]["code"] == "key_unknown"
+
+
+def test_a_revoked_key_is_refused_on_the_next_call(service_token, acme_key, bearer):
+    assert ask(service_token.secret, Authorization=bearer).status_code == 200
+    revoke_api_key(acme_key.api_key, actor="test")
+    assert ask(service_token.secret, Authorization=bearer).headers["x-kilotoken-reason"] == "key_revoked"
+
+
+def test_a_limit_is_refused_with_its_headers(service_token, acme, bearer):
+    limit(acme)
+    assert ask(service_token.secret, Authorization=bearer).headers["x-ratelimit-remaining-requests"] == "0"
+    refused = ask(service_token.secret, Authorization=bearer)
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) > 0
+    assert refused.headers["x-ratelimit-limit-requests"] == "1"
+    assert refused.json()["reason"]["code"] == "quota_exceeded"
+
+
+def test_nginx_gets_a_status_that_it_understands_and_the_real_one_beside_it(service_token, acme, bearer):
+    limit(acme, amount=0)
+    refused = ask(service_token.secret, Authorization=bearer, X_Kilotoken_Gateway="nginx")
+    assert refused.status_code == 403
+    assert refused.headers["x-kilotoken-status"] == "429"
+    assert '"code":"quota_exceeded"' in refused.headers["x-kilotoken-error"]
+
+
+def test_asking_whose_key_it_is_holds_nothing(service_token, acme, bearer):
+    limit(acme, amount=0)
+    answer = ask(service_token.secret, Authorization=bearer, X_Kilotoken_Hold="none")
+    assert answer.status_code == 200
+    assert answer.headers["x-kilotoken-organisation"] == acme.public_id
+    assert not Hold.objects.exists()
+
+
+def test_the_same_call_is_held_once(service_token, bearer):
+    first, again = [ask(service_token.secret, Authorization=bearer, X_Kilotoken_Call_Id="call 1") for _ in range(2)]
+    assert first.headers["x-kilotoken-admission"] == again.headers["x-kilotoken-admission"]
+
+
+def test_the_model_is_said_by_the_gateway_in_a_header_or_in_its_own_query(service_token, acme):
+    bearer = restricted_key(acme, allowed_models=["small-*"])
+    assert ask(service_token.secret, Authorization=bearer, X_Kilotoken_Model="small-1").status_code == 200
+    assert ask(service_token.secret, "/v1/authorize?model=small-1", Authorization=bearer).status_code == 200
+    for path in ("/v1/authorize?model=large", "/v1/authorize"):
+        assert (
+            ask(service_token.secret, path, Authorization=bearer).headers["x-kilotoken-reason"] == "model_not_allowed"
+        )
+
+
+def test_below_the_address_the_query_is_the_callers_and_says_nothing(service_token, acme):
+    bearer = restricted_key(acme, allowed_models=["small-*"])
+    path = "/v1/authorize/v1/chat/completions?model=small-1&call_id=1"
+    assert ask(service_token.secret, path, "post", Authorization=bearer).status_code == 403
+
+
+def test_a_digest_is_no_key_where_headers_may_be_the_callers_own(service_token, acme_key):
+    headers = {"X-Kilotoken-Key-Sha256": acme_key.digest}
+    assert ask(service_token.secret, **headers).status_code == 401
+    gateways_own = headers | {"Authorization": f"Bearer {service_token.secret}"}
+    assert Client().get("/v1/authorize", headers=gateways_own).status_code == 200
+
+
+def test_a_key_bound_to_networks_is_held_against_the_nearest_proxys_word(service_token, acme):
+    bearer = restricted_key(acme, allowed_networks=["192.0.2.0/24"])
+    for headers, status in (
+        ({"X-Kilotoken-Client-Ip": "192.0.2.7"}, 200),
+        ({"X-Forwarded-For": "203.0.113.9, 192.0.2.7"}, 200),
+        ({"X-Forwarded-For": "192.0.2.7, 203.0.113.9"}, 403),
+        ({}, 403),
+    ):
+        assert ask(service_token.secret, Authorization=bearer, **headers).status_code == status, headers
+
+
+def test_without_the_gateways_own_token_nothing_is_said(db, acme_key, bearer):
+    assert ask("kt-service-wrong", Authorization=bearer).status_code == 401
+    assert Client().get("/v1/authorize", headers={"Authorization": bearer}).json()["code"] == "unknown_token"
+    powerless = factories.service_token(scopes=[Scope.EVENTS_WRITE])
+    assert ask(powerless.secret, Authorization=bearer).json()["code"] == "missing_scope"
+    assert not Hold.objects.exists()
+
+
+@pytest.mark.parametrize("headers", [{"X_Kilotoken_Max_Tokens": "-1"}, {"X_Kilotoken_Model": "m" * 201}])
+def test_nonsense_is_said_to_be_nonsense(service_token, bearer, headers):
+    assert ask(service_token.secret, Authorization=bearer, **headers).json()["code"] == "invalid_request"
+
+
+@pytest.mark.parametrize("method", ["get", "post", "put", "patch", "delete", "head"])
+def test_envoy_asks_by_the_callers_method(service_token, bearer, method):
+    path = "/v1/authorize/v1/files/file-1"
+    assert ask(service_token.secret, path, method, Authorization=bearer).status_code == 200
