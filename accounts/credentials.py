@@ -4,6 +4,7 @@ A secret holds 256 random bits, so a plain SHA-256 is a safe digest: there is no
 also the digest that LiteLLM reports, which is why neither a salt nor a pepper is added.
 """
 
+import base64
 import hashlib
 import hmac
 import secrets
@@ -13,6 +14,8 @@ API_KEY = "sk-kt-"
 SERVICE_TOKEN = "kt-service-"  # noqa: S105  the visible beginning, not a secret
 ACCESS_TOKEN = "kt-access-"  # noqa: S105
 INVITATION = "kt-invite-"
+# Kept as it is, since it signs; shown to its owner. The form is that of standardwebhooks.com.
+WEBHOOK_SECRET = "whsec_"  # noqa: S105
 
 # 32 bytes are 256 bits and 43 characters.
 RANDOM_BYTES = 32
@@ -34,6 +37,11 @@ def new_credential(kind: str) -> Credential:
     random = secrets.token_urlsafe(RANDOM_BYTES)
     secret = kind + random
     return Credential(secret, digest_of(secret), kind + random[:VISIBLE_RANDOM], random[-4:])
+
+
+def new_webhook_secret() -> str:
+    """What signs messages to a customer's webhook: 256 random bits in base64."""
+    return WEBHOOK_SECRET + base64.b64encode(secrets.token_bytes(RANDOM_BYTES)).decode()
 
 
 def digest_of(secret: str) -> str:

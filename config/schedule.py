@@ -13,6 +13,10 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "fold pending batches": {"task": "metering.tasks.fold_pending_batches", "schedule": timedelta(seconds=2)},
     # What a call held that was never reported is free again soon after its time.
     "expire holds": {"task": "metering.tasks.expire_holds", "schedule": timedelta(seconds=15)},
+    # Who set a limit hears of it within a minute.
+    "watch limits": {"task": "metering.tasks.watch_limits", "schedule": timedelta(seconds=30)},
+    # A day that is unlike others is seen well before it ends.
+    "watch changes": {"task": "metering.tasks.watch_changes", "schedule": timedelta(minutes=15)},
     # Once a day is enough for a list that only people read.
     "forget denials": {"task": "metering.tasks.forget_denials", "schedule": crontab(hour=4, minute=10)},
     # At night, like the totals they go with.

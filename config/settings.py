@@ -262,6 +262,9 @@ JSON_BODY_MAX_BYTES = 32 * 1024 * 1024
 # LiteLLM puts up to 512 calls with their prompts and answers into one body, and never sends it again.
 LITELLM_BODY_MAX_BYTES = 256 * 1024 * 1024
 
+# Customers' webhooks may lead to addresses that only this machine can reach; never where customers are strangers.
+WEBHOOKS_TO_PRIVATE_ADDRESSES = env.flag("WEBHOOKS_TO_PRIVATE_ADDRESSES", default=False)
+
 # --- Billing and Stripe -----------------------------------------------------------------------------------------------
 
 # Off: an operator closes periods, in the admin or with the command, after a look at the dry run.

@@ -8,10 +8,11 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from django import forms
+from django.core.validators import validate_email
 from django.db.models import F, QuerySet
 
 from accounts.models import ApiKey, Organisation, Project
-from metering.models import Meter, Series
+from metering.models import AlertSettings, Meter, Series
 
 CUSTOM = "custom"
 RANGES = [
@@ -32,6 +33,7 @@ EARLIEST = date(2000, 1, 1)
 LATEST = date(2199, 12, 31)
 # As many as a list to choose from can hold; the most recently used come first.
 MOST_CHOICES = 500
+MOST_ADDRESSES = 20
 
 
 def label_title(name: str) -> str:
@@ -243,3 +245,43 @@ def read_thresholds(text: str) -> tuple[int, ...]:
     if not all(part.isascii() and part.isdigit() and 0 < int(part) <= 1000 for part in parts) or len(parts) > 10:
         raise forms.ValidationError("Give percentages from 1 to 1000, with commas: 80, 100.", code="thresholds")
     return tuple(sorted({int(part) for part in parts}))
+
+
+class AlertSettingsForm(forms.ModelForm):
+    emails = forms.CharField(
+        label="E-mail to",
+        required=False,
+        help_text="Addresses with commas; empty: owners, admins and billing members.",
+    )
+
+    class Meta:
+        model = AlertSettings
+        fields = ("emails", "is_digest", "quiet_from", "quiet_until", "webhook_url", "change_percent")
+        labels = {
+            "is_digest": "One e-mail a day, at eight in the morning",
+            "quiet_from": "No e-mail from",
+            "quiet_until": "until",
+            "webhook_url": "Webhook",
+            "change_percent": "Tell us when a day reaches this many percent of a usual one",
+        }
+        help_texts = {
+            "quiet_from": "By your organisation's clock; the webhook knows no quiet hours.",
+            "webhook_url": "An https:// address; each alert is posted there, signed as Standard Webhooks have it.",
+            "change_percent": "200 is twice as much. Empty: never.",
+        }
+        widgets = {
+            "quiet_from": forms.TimeInput({"type": "time"}, format="%H:%M"),
+            "quiet_until": forms.TimeInput({"type": "time"}, format="%H:%M"),
+        }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.initial["emails"] = ", ".join(self.instance.emails)
+
+    def clean_emails(self) -> list[str]:
+        addresses = [part.strip() for part in self.cleaned_data["emails"].split(",") if part.strip()]
+        if len(addresses) > MOST_ADDRESSES:
+            raise forms.ValidationError(f"Give at most {MOST_ADDRESSES} addresses.", code="too_many")
+        for address in addresses:
+            validate_email(address)
+        return addresses

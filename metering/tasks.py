@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from accounts.enqueue import enqueue_on_commit
 from accounts.models import Organisation
-from metering import admission, aggregation, recounting, usage_imports
+from metering import admission, aggregation, alerting, alerts, recounting, usage_imports
 from metering.admission.denials import forget_denials_before
 from metering.admission.settling import MOST_EXPIRED
 from metering.models import DroppedMonth, Quota, TotalsCheck, UsageImport
@@ -47,6 +47,19 @@ def expire_holds() -> None:
     """Give back what calls held that nobody reported in time."""
     while (count := admission.expire_holds(timezone.now())) == MOST_EXPIRED:
         logger.warning("Gave back what %s holds held past their time.", count)
+
+
+@shared_task
+def watch_limits() -> None:
+    """Notice shares of limits that were used, and tell what is due."""
+    alerts.watch(timezone.now())
+    alerting.send_due(timezone.now())
+
+
+@shared_task
+def watch_changes() -> None:
+    """Notice organisations that use far more than on a usual day."""
+    alerts.watch_changes(timezone.now())
 
 
 @shared_task

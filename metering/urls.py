@@ -1,11 +1,13 @@
 from django.urls import URLPattern, path
 
-from metering.views import limits, seals, usage
+from metering.views import alerts, limits, seals, usage
 
 app_name = "metering"
 urlpatterns: list[URLPattern] = [
     path("o/<slug:slug>/usage/", usage.usage, name="usage"),
     path("o/<slug:slug>/usage.csv", usage.usage_csv, name="usage_csv"),
+    path("o/<slug:slug>/alerts/", alerts.alerts, name="alerts"),
+    path("o/<slug:slug>/alerts/settings/", alerts.alert_settings, name="alert_settings"),
     path("o/<slug:slug>/limits/", limits.limits, name="limits"),
     path("o/<slug:slug>/limits/new/", limits.limit_create, name="limit_create"),
     path("o/<slug:slug>/limits/denials/", limits.denials, name="denials"),

@@ -1,3 +1,4 @@
+from metering.models.alerts import Alert, AlertKind, AlertMessage, AlertSettings, Channel
 from metering.models.corrections import Correction
 from metering.models.dropped_months import DroppedMonth
 from metering.models.events import Event, IngestBatch, RejectedEvent
@@ -27,7 +28,12 @@ from metering.models.usage_imports import UsageImport, UsageImportPiece, UsageIm
 __all__ = [
     "AdmissionSettings",
     "Aggregation",
+    "Alert",
+    "AlertKind",
+    "AlertMessage",
+    "AlertSettings",
     "BillingWindow",
+    "Channel",
     "Correction",
     "Denial",
     "DroppedMonth",
