@@ -6,12 +6,15 @@ import pytest
 
 from billing import catalogue, rating
 from billing.bill_checks import check_invoice
+from billing.event_lines import lines_of_event
 from billing.invoicing import close_period, running_bill
 from billing.models import Subscription
 from billing.price_book import add_price
 from billing.usage_labels import never_met
+from metering.event_lookup import look_up_event
 from metering.models import Meter
 from tests.billing.billing_builders import LONG_AGO, at, meter, price, subscribed, use
+from tests.metering.usage_world import event, fold_all, send
 
 PROMPT = ["input_tokens", "cache_read_tokens", "cache_write_tokens"]
 CONTEXT = {"fields": PROMPT, "steps": [{"up_to": "200000", "label": "short"}, {"label": "long"}]}
@@ -100,6 +103,26 @@ def test_a_count_of_different_users_is_charged_per_user_of_the_month(globex):
 
     line = invoice.lines.get(description="Users")
     assert (line.quantity, line.amount_exact) == (2, 10)
+
+
+@pytest.mark.usefixtures("_kept_apart")
+def test_an_event_names_the_line_of_its_service_tier(globex):
+    price("input_tokens", "2", model="gpt-4o")
+    conditioned("1", service_tier="batch")
+    on_plan(globex, meters=["input_tokens"])
+    for name, more in (("now", {}), ("later", {"service_tier": "batch"})):
+        when = at(2026, 10, 3)
+        send(event(globex.public_id, when, event_id=name, model="gpt-4o", input_tokens=5, **more), now=when)
+        fold_all(when)
+
+    found = {
+        name: lines_of_event(
+            globex, look_up_event(globex, source="gateway", event_id=name).acceptance, at(2026, 10, 20)
+        )[0].description
+        for name in ("now", "later")
+    }
+
+    assert found == {"now": "gpt-4o, input tokens", "later": "gpt-4o, input tokens, batch"}
 
 
 @pytest.mark.django_db
