@@ -22,6 +22,7 @@ from billing.component_values import component_value, component_values
 from billing.models import ComponentKind, Plan, PlanVersion, PriceComponent
 from billing.money import CURRENCIES, ZERO
 from billing.periods import Cadence
+from billing.plan_limits import require_sound
 from metering import reports
 from metering.models import Meter
 
@@ -109,6 +110,12 @@ def copy_version(version: PlanVersion) -> PlanVersion:
     """A draft with the components of an existing version: how a published one is changed."""
     with transaction.atomic():
         draft = draft_version(version.plan, currency=version.currency, cadence=version.cadence)
+        draft.trial_days, draft.limits, draft.allowed_models = (
+            version.trial_days,
+            version.limits,
+            version.allowed_models,
+        )
+        draft.save(update_fields=["trial_days", "limits", "allowed_models"])
         components = list(version.components.all())
         for component in components:
             component.pk = None
@@ -324,6 +331,7 @@ def publish_version(
             raise VersionIsPublished
         if not components_of(locked):
             raise VersionIsEmpty
+        require_sound(locked.limits, locked.allowed_models)
         locked.published_at = now
         locked.save(update_fields=["published_at"])
         _record("plan_version.published", locked.plan, actor=actor, request=request, details={"version": locked.number})

@@ -8,7 +8,7 @@ from django.db.models import Prefetch
 
 from billing import rating
 from billing.catalogue import components_of
-from billing.models import Plan, PlanVersion
+from billing.models import Plan, PlanVersion, PriceComponent
 from billing.money import format_exact, format_quantity, format_unit_price
 from billing.periods import Cadence
 from metering.models import Meter
@@ -58,6 +58,15 @@ def offer_of(version: PlanVersion, names: dict[str, str] | None = None) -> PlanO
         per=Cadence(version.cadence).per,
         components=tuple(_timed_words_of(component, version, names, labels) for component in components),
     )
+
+
+def component_in_words(row: PriceComponent) -> ComponentWords:
+    """One row by itself, as its kind is said."""
+    version = row.plan_version
+    labels = {component.id: component.label for component in components_of(version)}
+    names = meter_names()
+    value = next(component for component in components_of(version) if component.id == str(row.position))
+    return _timed_words_of(value, version, names, labels)
 
 
 def meter_names() -> dict[str, str]:

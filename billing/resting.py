@@ -12,7 +12,7 @@ from django.http import HttpRequest
 
 from accounts.audit import Actor
 from accounts.errors import DomainError
-from billing import schedules
+from billing import plan_limits, schedules
 from billing.models import Subscription
 from billing.models.subscriptions import SubscriptionState
 from billing.periods import next_quarter_hour, quarter_hour_floor
@@ -104,6 +104,7 @@ def pause(
         starts_at = next_quarter_hour(now)
         locked.pauses.create(starts_at=starts_at, reason=reason)
         _set_state(locked, now)
+        plan_limits.write_limits(locked, now)
         version = schedules.version_at(locked, now)
         write_estimates(locked.organisation, now)
         record_change("subscription.paused", locked, version, actor=actor, request=request, reason=reason)
@@ -126,6 +127,7 @@ def end_pause(
         else:  # it had not begun
             open_pause.delete()
         _set_state(locked, now)
+        plan_limits.write_limits(locked, now)
         version = schedules.version_at(locked, now)
         write_estimates(locked.organisation, now)
         record_change("subscription.pause_ended", locked, version, actor=actor, request=request)

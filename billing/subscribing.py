@@ -15,7 +15,7 @@ from accounts.audit import Actor, record
 from accounts.errors import DomainError
 from accounts.models import Membership, Organisation
 from accounts.models.organisations import Role
-from billing import schedules
+from billing import plan_limits, schedules
 from billing.models import BillingDetails, PlanVersion, Subscription
 from billing.models.subscriptions import SubscriptionState
 from billing.periods import days_later, next_quarter_hour, quarter_hour_floor
@@ -87,6 +87,7 @@ def subscribe(
             raise AnchorOverlaps
         subscription.phases.create(plan_version=plan_version, starts_at=anchor_at, created_at=now)
         ensure_billing_details(organisation)
+        plan_limits.write_limits(subscription, now)
         write_estimates(subscription.organisation, now)
         record_change("subscription.started", subscription, plan_version, actor=actor, request=request)
     return subscription
@@ -116,6 +117,7 @@ def change_plan(
                 starts_at=starts_at, defaults={"plan_version": plan_version, "created_at": now}
             )
         _set_end(locked, None)
+        plan_limits.write_limits(locked, now)
         write_estimates(locked.organisation, now)
         record_change("subscription.plan_changed", locked, plan_version, actor=actor, request=request, at_once=at_once)
     return locked

@@ -9,6 +9,7 @@ from billing import (
     forecasting,
     invoicing,
     margins,
+    plan_limits,
     price_estimates,
     resting,
     settling,
@@ -40,6 +41,11 @@ def settle_ended_subscriptions() -> None:
     settled = settling.settle_ended(timezone.now())
     if settled.failed:
         raise ClosingFailed(f"{len(settled.failed)} subscriptions could not be settled: {settled.failed[:20]}")
+
+
+@shared_task
+def write_due_limits() -> None:
+    plan_limits.write_due_limits(timezone.now())
 
 
 @shared_task

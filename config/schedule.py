@@ -35,6 +35,8 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "carry on usage imports": {"task": "metering.tasks.carry_on_usage_imports", "schedule": timedelta(minutes=1)},
     # Periods end at any quarter hour, since anchors do.
     "close ended periods": {"task": "billing.tasks.close_ended_periods", "schedule": timedelta(minutes=5)},
+    # Plans take effect at any quarter hour; their limits should then not be long in coming.
+    "write due limits": {"task": "billing.tasks.write_due_limits", "schedule": timedelta(minutes=1)},
     # A trial ends at any quarter hour; what is charged does not wait for this, only what the state says.
     "end trials": {"task": "billing.tasks.end_trials", "schedule": timedelta(minutes=5)},
     # Three days before the end of a trial; hourly, so that none is late by much.

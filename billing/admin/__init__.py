@@ -2,6 +2,7 @@
 
 from billing.admin import (
     catalogue,
+    components,
     coupons,
     invoices,
     margins,
@@ -14,6 +15,7 @@ from billing.admin import (
 
 __all__ = [
     "catalogue",
+    "components",
     "coupons",
     "invoices",
     "margins",

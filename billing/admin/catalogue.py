@@ -1,4 +1,4 @@
-"""Plans, their versions and components. A published version is never changed; a new one starts as its copy."""
+"""Plans and their versions. A published version is never changed; a new one starts as its copy."""
 
 from typing import Any
 
@@ -10,44 +10,17 @@ from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
-from unfold.admin import StackedInline
 from unfold.decorators import action, display
+from unfold.widgets import UnfoldAdminSelectWidget
 
 from accounts.admin_rows import OperatorAdmin, ReadOnlyInline, operator_of
 from accounts.errors import DomainError
-from billing import catalogue
-from billing.component_values import component_value
-from billing.models import Plan, PlanVersion, PriceComponent
-
-COMPONENT_FIELDS = (
-    "position",
-    "kind",
-    "label",
-    "amount",
-    "in_advance",
-    "meter",
-    "meters",
-    "only_models",
-    "only_labels",
-    "only_projects",
-    "split_by",
-    "unit_price",
-    "scale",
-    "included",
-    "shared_units",
-    "shared_weights",
-    "tiers",
-    "multiplier",
-    "percent",
-    "floor",
-    "ceiling",
-    "counted",
-    "windows",
-)
-
-
-# What a field that takes JSON means when it is left empty.
-EMPTY: dict[str, Any] = {"included": {}, "tiers": [], "only_labels": {}, "shared_weights": {}}
+from accounts.models import Organisation
+from billing import catalogue, plan_limits, plan_words
+from billing.admin.row_fields import LimitsField
+from billing.draft_previews import preview_version
+from billing.models import ComponentKind, Plan, PlanVersion, PriceComponent
+from billing.subscribing import current_subscription
 
 
 class Versions(ReadOnlyInline):
@@ -58,9 +31,11 @@ class Versions(ReadOnlyInline):
 
 @admin.register(Plan)
 class PlanAdmin(OperatorAdmin):
-    list_display = ("name", "key", "on_offer", "newest", "position")
+    list_display = ("name", "key", "on_offer", "organisation", "newest", "position")
+    list_select_related = ("organisation",)
     search_fields = ("name", "key")
-    fields = ("key", "name", "description", "is_public", "position", "archived_at")
+    fields = ("key", "name", "description", "is_public", "organisation", "position", "archived_at")
+    autocomplete_fields = ("organisation",)
     inlines = (Versions,)
     actions_detail = ("new_version",)
 
@@ -98,57 +73,41 @@ class PlanAdmin(OperatorAdmin):
         return redirect(reverse("admin:billing_planversion_change", args=[draft.pk]))
 
 
-class ComponentForm(forms.ModelForm):
+class VersionForm(forms.ModelForm):
+    limits = LimitsField(help_text="Written into metering while the plan holds. A customer can only set lower ones.")
+
     class Meta:
-        model = PriceComponent
-        fields = COMPONENT_FIELDS
+        model = PlanVersion
+        fields = ("currency", "cadence", "trial_days", "allowed_models", "limits")
         help_texts = {
-            "meter": "Per unit, graduated, volume, packages and percentage: the one meter.",
-            "meters": "Price book and provider cost: keys of meters, with commas. Empty: all but parts of others.",
-            "only_models": "Only these models, with commas, by name or pattern: claude-*. Empty: all.",
-            "only_labels": 'Only usage with these labels: {"service_tier": ["batch"]}. Empty: all.',
-            "only_projects": "Only these projects, by id. Empty: all.",
-            "split_by": "Price book and provider cost: a line for each of these, such as project.",
-            "shared_units": "Price book and provider cost: an allowance that several meters draw from. Empty: none.",
-            "shared_weights": 'What a unit of each meter takes of it: {"input_tokens": "1", "output_tokens": "5"}.',
-            "unit_price": "Per unit and packages: what that many units (the scale) cost.",
-            "scale": "How many units a price buys; for packages, the size of one.",
-            "included": 'Units per period that cost nothing: {"input_tokens": "1000000"}.',
-            "tiers": 'By tier: [{"up_to": "1000000", "unit_price": "0.15"}, {"up_to": null, "unit_price": "0.10"}]',
-            "amount": "Flat fee, minimum and maximum: per period, in dollars, euros and so on.",
-            "windows": "Only usage at these times: “Mon-Fri 22:00-06:00 Europe/Berlin”. Empty: always.",
-            "counted": "Minimum and maximum: positions of the components that count. Empty: all.",
-            "multiplier": "Price book: times the list price; 0.9 is ten percent off. Provider cost: times the cost.",
-            "percent": "Percentage: 2.9 is 2.9% of what the meter counts. Its unit must be the plan's currency.",
-            "floor": "Provider cost: that many units (the scale) never cost less. Empty: no bound.",
-            "ceiling": "Provider cost: that many units never cost more. Empty: no bound.",
+            "cadence": "How long a period is: month, year, 3 months, 2 weeks.",
+            "trial_days": "Nothing is charged for so many days; once per organisation.",
+            "allowed_models": "Models that may be used, with commas, by name or pattern: claude-*. Empty: all.",
         }
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
-        cleaned |= {name: empty for name, empty in EMPTY.items() if cleaned.get(name) is None}
         if not self.errors:
-            row = PriceComponent(**{name: value for name, value in cleaned.items() if name not in ("id", "DELETE")})
             try:
-                component_value(row, ())
+                plan_limits.require_sound(cleaned["limits"], cleaned["allowed_models"])
             except DomainError as error:
                 raise forms.ValidationError(error.sentence, code=error.code) from error
         return cleaned
 
 
-class Components(StackedInline):
+class Components(ReadOnlyInline):
     model = PriceComponent
-    form = ComponentForm
-    extra = 0
+    fields = readonly_fields = ("position", "label", "kind", "in_words")
+    show_change_link = True
 
-    def has_add_permission(self, request: HttpRequest, obj: PlanVersion | None = None) -> bool:
-        return _is_draft(obj) and super().has_add_permission(request, obj)
+    @display(description="Charges")
+    def in_words(self, component: PriceComponent) -> str:
+        words = plan_words.component_in_words(component)
+        return "; ".join((words.price, *words.details))
 
-    def has_change_permission(self, request: HttpRequest, obj: PlanVersion | None = None) -> bool:
-        return _is_draft(obj) and super().has_change_permission(request, obj)
 
-    def has_delete_permission(self, request: HttpRequest, obj: PlanVersion | None = None) -> bool:
-        return _is_draft(obj) and super().has_delete_permission(request, obj)
+class PreviewForm(forms.Form):
+    organisation = forms.ModelChoiceField(Organisation.objects.order_by("name"), widget=UnfoldAdminSelectWidget)
 
 
 @admin.register(PlanVersion)
@@ -156,10 +115,11 @@ class PlanVersionAdmin(OperatorAdmin):
     list_display = ("plan", "number", "currency", "cadence", "state", "published_at")
     list_filter = ("plan", "currency")
     list_select_related = ("plan",)
-    fields = ("plan", "number", "currency", "cadence", "published_at")
+    form = VersionForm
+    fields = ("plan", "number", "currency", "cadence", "trial_days", "allowed_models", "limits", "published_at")
     readonly_fields = ("plan", "number", "published_at")
     inlines = (Components,)
-    actions_detail = ("publish",)
+    actions_detail = ("add_component", "preview", "publish")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -176,6 +136,44 @@ class PlanVersionAdmin(OperatorAdmin):
     @display(description="State", label={"draft": "warning", "published": "success"})
     def state(self, version: PlanVersion) -> str:
         return "draft" if version.published_at is None else "published"
+
+    @action(description="Add a component…", url_path="components", permissions=("publish",))
+    def add_component(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        version = get_object_or_404(PlanVersion, pk=object_id)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Add a component to {version}",
+            "opts": self.opts,
+            "version": version,
+            "kinds": ComponentKind.choices,
+        }
+        return TemplateResponse(request, "billing/admin/component_kinds.html", context)
+
+    @action(description="Preview on an organisation…", url_path="preview", permissions=("publish",))
+    def preview(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """What the version would have made of an organisation's last three periods."""
+        version = get_object_or_404(PlanVersion.objects.select_related("plan"), pk=object_id)
+        form = PreviewForm(request.GET if "organisation" in request.GET else None)
+        periods, obstacle, subscription = [], "", None
+        if form.is_valid():
+            now = timezone.now()
+            subscription = current_subscription(form.cleaned_data["organisation"], now)
+            try:
+                periods = preview_version(subscription, version, now) if subscription else []
+            except DomainError as error:
+                obstacle = error.sentence
+            obstacle = obstacle or ("" if periods else "It has no period that ended to look at.")
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"What {version} would have cost",
+            "opts": self.opts,
+            "version": version,
+            "form": form,
+            "subscription": subscription,
+            "periods": periods,
+            "obstacle": obstacle,
+        }
+        return TemplateResponse(request, "billing/admin/version_preview.html", context)
 
     @action(description="Publish", url_path="publication", permissions=("publish",))
     def publish(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -47,6 +47,8 @@ class Subscription(OrganisationOwned):
     trial_reminded_at = models.DateTimeField(null=True, blank=True)
     # Null until late usage after the last invoice was looked at, once no more can come.
     settled_at = models.DateTimeField(null=True, blank=True)
+    # Whose limits stand in metering; null: none's. Written by `plan_limits`.
+    limits_of = models.ForeignKey(PlanVersion, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
 
     objects = SubscriptionRows.as_manager()
 
