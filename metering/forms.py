@@ -12,7 +12,7 @@ from django.core.validators import validate_email
 from django.db.models import F, QuerySet
 
 from accounts.models import ApiKey, Organisation, Project
-from metering.models import AlertSettings, Meter, Series
+from metering.models import AdmissionSettings, AlertSettings, Meter, Series
 
 CUSTOM = "custom"
 RANGES = [
@@ -285,3 +285,26 @@ class AlertSettingsForm(forms.ModelForm):
         for address in addresses:
             validate_email(address)
         return addresses
+
+
+class AdmissionSettingsForm(forms.ModelForm):
+    class Meta:
+        model = AdmissionSettings
+        fields = (
+            "when_unreachable",
+            "unreachable_requests",
+            "unreachable_amount",
+            "default_input_tokens",
+            "default_output_tokens",
+        )
+        labels = {
+            "when_unreachable": "While Kilotoken cannot be reached",
+            "unreachable_requests": "Calls to let through then, at most",
+            "unreachable_amount": "Spend to let through then, at most",
+            "default_input_tokens": "Tokens of a prompt, where the gateway does not say",
+            "default_output_tokens": "Tokens of an answer, where the gateway does not say",
+        }
+        help_texts = {
+            "unreachable_requests": "Per gateway process and outage; empty: not bounded by calls.",
+            "unreachable_amount": "In the currency of your plan; empty: not bounded by spend.",
+        }

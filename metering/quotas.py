@@ -218,6 +218,24 @@ def set_credit_limit(organisation: Organisation, *, amount: Decimal | None, curr
         define_quota(organisation, spec, set_by=SetBy.CREDIT, now=now, actor="credits")
 
 
+def change_admission_settings(
+    settings: AdmissionSettings, *, currency: str, actor: Actor = None, request: HttpRequest | None = None
+) -> AdmissionSettings:
+    """Save what gateways are to do while we cannot be asked, and what calls are taken to need."""
+    settings.currency = currency if settings.unreachable_amount is not None else ""
+    with transaction.atomic():
+        settings.save()
+        names = ("when_unreachable", "unreachable_requests", "unreachable_amount")
+        record(
+            "admission_settings.changed",
+            organisation=settings.organisation,
+            actor=actor,
+            details={name: str(getattr(settings, name)) for name in names},
+            request=request,
+        )
+    return settings
+
+
 def _meter(spec: QuotaSpec) -> Meter | None:
     if spec.measure != Measure.METER:
         return None

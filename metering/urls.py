@@ -10,6 +10,7 @@ urlpatterns: list[URLPattern] = [
     path("o/<slug:slug>/alerts/settings/", alerts.alert_settings, name="alert_settings"),
     path("o/<slug:slug>/limits/", limits.limits, name="limits"),
     path("o/<slug:slug>/limits/new/", limits.limit_create, name="limit_create"),
+    path("o/<slug:slug>/limits/settings/", limits.admission_settings, name="admission_settings"),
     path("o/<slug:slug>/limits/denials/", limits.denials, name="denials"),
     path("o/<slug:slug>/limits/rehearsal/", limits.simulation, name="limit_simulation"),
     path("o/<slug:slug>/limits/<str:public_id>/", limits.limit_change, name="limit_change"),

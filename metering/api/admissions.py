@@ -210,8 +210,8 @@ def answer_body(answer: Admission, now: datetime) -> dict[str, Any]:
         "organisation": answer.organisation,
         "project": answer.project,
         "api_key": answer.api_key,
-        "estimate": {meter: exact_text(units) for meter, units in answer.estimate.items()},
-        "quoted": None if answer.quoted is None else {"amount": exact_text(answer.quoted), "currency": answer.currency},
+        "estimate": {meter: _amount(units) for meter, units in answer.estimate.items()},
+        "quoted": None if answer.quoted is None else {"amount": _amount(answer.quoted), "currency": answer.currency},
         "limits": [limit_body(limit) for limit in answer.limits],
         "warnings": [
             f"The limit of {_amount(limit.amount)} {limit.unit or limit.measure} is passed." for limit in answer.passed

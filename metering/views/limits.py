@@ -18,7 +18,7 @@ from accounts.pages import render_page
 from metering import quotas
 from metering.admission import Admission, AdmissionRequest
 from metering.admission.deciding import would_admit_key
-from metering.forms import LimitChangeForm, LimitForm, SimulationForm
+from metering.forms import AdmissionSettingsForm, LimitChangeForm, LimitForm, SimulationForm
 from metering.limits_page import LimitRow, calls_in_flight, limit_rows
 from metering.models import AdmissionSettings, Denial, Measure, PriceEstimate, Quota, QuotaScope, SetBy, Window
 from metering.quotas import QuotaSpec
@@ -96,6 +96,22 @@ def limit_removal(request: MemberRequest, public_id: str) -> HttpResponse:
     cancel_url = reverse("metering:limits", kwargs={"slug": request.organisation.slug})
     context = {"active_nav": "limits", "quota": quota, "cancel_url": cancel_url}
     return render_page(request, "metering/limit_removal.html", context)
+
+
+@member_required(Capability.MANAGE_LIMITS)
+def admission_settings(request: MemberRequest) -> HttpResponse:
+    """What gateways do while Kilotoken cannot be reached, and what calls are taken to need."""
+    organisation = request.organisation
+    kept = AdmissionSettings.objects.filter(organisation=organisation).first()
+    form = AdmissionSettingsForm(request.POST or None, instance=kept or AdmissionSettings(organisation=organisation))
+    if request.method == "POST" and form.is_valid():
+        quotas.change_admission_settings(
+            form.save(commit=False), currency=_currency(request), actor=request.user, request=request
+        )
+        messages.success(request, "Saved. Gateways learn of it with their next question.")
+        return redirect("metering:limits", slug=organisation.slug)
+    context = {"active_nav": "limits", "form": form}
+    return render_page(request, "metering/admission_settings.html", context)
 
 
 @member_required()

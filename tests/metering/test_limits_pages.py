@@ -178,3 +178,17 @@ def test_limits_of_another_organisation_do_not_exist(client_for, gus, acme, glob
     for address in (LIMITS, f"{LIMITS}denials/", f"{LIMITS}rehearsal/", f"{LIMITS}{quota.public_id}/"):
         assert client.get(address).status_code == 404
     assert client.get(f"/o/globex/limits/{quota.public_id}/").status_code == 404
+
+
+def test_what_gateways_do_while_we_cannot_be_reached_is_the_customers_choice(client_for, olivia, vera, acme, acme_key):
+    form = {"when_unreachable": "closed", "default_input_tokens": "10", "default_output_tokens": "20"}
+    form |= {"unreachable_requests": "", "unreachable_amount": ""}
+    assert client_for(vera).post(f"{LIMITS}settings/", form).status_code == 403
+
+    assert client_for(olivia).post(f"{LIMITS}settings/", form).status_code == 302
+
+    answer = admit(AdmissionRequest("call-1", acme_key.digest, "gpt-5"), now=NOW)
+    assert (answer.unreachable.mode, answer.unreachable.max_requests) == ("closed", None)
+    assert answer.estimate == {"input_tokens": 10, "output_tokens": 20}
+    assert "gateways refuse calls" in client_for(vera).get(LIMITS).content.decode()
+    assert AuditEntry.objects.filter(action="admission_settings.changed").exists()
