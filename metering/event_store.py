@@ -1,6 +1,6 @@
 """How events reach the table: binary COPY straight into the partition of the month, one batch row per organisation.
 
-Speaks SQL and PostgreSQL's binary COPY format, and holds no rule: which of two bodies wins is `metering.intake`'s
+Speaks SQL and PostgreSQL's binary COPY format, and holds no rule: which of two bodies wins is `metering.verdicts`'s
 to say. Every function runs inside the caller's transaction.
 """
 

@@ -8,9 +8,9 @@ from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from accounts.api_keys import resolve_subjects
+from metering.committing import PROBED_EVENTS
 from metering.drafts import Refusal
 from metering.exact_json import decode_object
-from metering.intake import PROBED_EVENTS
 from metering.models import Event, IngestBatch, RejectedEvent
 from metering.models.events import RejectionReason
 from tests import factories

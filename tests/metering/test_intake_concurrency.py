@@ -16,7 +16,7 @@ import pytest
 from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext
 
-from metering import event_store, intake
+from metering import committing, event_store
 from metering.identity import event_key
 from metering.models import Event, IngestBatch, RejectedEvent
 from tests.metering.conftest import NOW, take
@@ -151,7 +151,7 @@ def test_the_same_event_on_both_sides_of_a_months_turn_is_counted_once(draft, mo
         copying.set()
         time.sleep(0.4)
 
-    monkeypatch.setattr(intake, "copy_events", slow_copy)
+    monkeypatch.setattr(committing, "copy_events", slow_copy)
     event = draft("1", time=before, output_tokens=1)
     first, second = (after, before) if late_first else (before, after)
 

@@ -1,0 +1,227 @@
+"""How judged events are committed: which of the ways to store them is taken, and another where that one fails.
+
+A single new event is one statement, a batch of new ones goes straight into its month, and only where an identity turns
+out to be known is it looked at one by one. Every way ends with a commit before anybody is told.
+"""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from operator import attrgetter
+
+from django.db import DatabaseError, OperationalError, connection, transaction
+from django.db.backends.utils import CursorWrapper
+
+from metering.correcting import find_effects, insert_effects
+from metering.event_store import (
+    Candidate,
+    Known,
+    Origin,
+    copy_events,
+    find_known,
+    insert_alone,
+    insert_batches,
+    insert_unless_known,
+    lock_month_turn,
+    months_to_search,
+    near_month_turn,
+)
+from metering.models.dropped_months import DroppedMonth
+from metering.models.events import RejectionReason
+from metering.partitions import ensure_partitions, month_of
+from metering.rejections import Rejection, keep_rejections
+from metering.terms import Terms, tolerance
+from metering.verdicts import Verdict, conflict_of, differences, duplicate, refused, rejection_of
+
+# Tries of one transaction against deadlocks and the like; one retry is the rule, more mean that something is wrong.
+ATTEMPTS = 4
+# Batches from this size on are probed for a resend of the whole.
+PROBED_EVENTS = 500
+_POSITION = attrgetter("position")
+_UNIQUE_VIOLATION = "23505"
+_UNDEFINED_TABLE = "42P01"
+# Deadlock and failed serialisation: the same again is the cure.
+_TRANSIENT = frozenset({"40P01", "40001"})
+
+
+def commit(
+    candidates: list[Candidate],
+    rejections: list[Rejection],
+    origin: Origin,
+    terms: Terms,
+    store: "_Store | None" = None,
+) -> dict[int, Verdict]:
+    """Commit; returns the verdicts by position, but for the candidates that were accepted."""
+    if store is None:
+        store = _store_alone if _may_stand_alone(candidates, rejections, terms) else _store_new
+    if store is not _store_alone:
+        _confirm(terms)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return store(candidates, rejections, origin, terms)
+        except DatabaseError as error:
+            state = _sqlstate(error)
+            if _is_unstorable(state) and candidates:
+                return _commit_apart(candidates, rejections, origin, terms, error, store)
+            if attempt == ATTEMPTS:
+                raise
+            if _is_duplicate(state, error):
+                store = store if store is store_corrections else _store_unless_known
+            elif state == _UNDEFINED_TABLE:
+                ensure_partitions([origin.receipt_month])
+            elif state not in _TRANSIENT:
+                raise
+    raise AssertionError("The last attempt returns or raises.")
+
+
+def _confirm(terms: Terms) -> None:
+    if terms.confirm is not None:
+        terms.confirm()
+
+
+def _may_stand_alone(candidates: list[Candidate], rejections: list[Rejection], terms: Terms) -> bool:
+    return len(candidates) == 1 and not rejections and not terms.backfill and not near_month_turn(terms.now)
+
+
+def _store_alone(
+    candidates: list[Candidate], rejections: list[Rejection], origin: Origin, terms: Terms
+) -> dict[int, Verdict]:
+    """The path of a single new event, in one statement and without a transaction around it."""
+    months = months_to_search(terms.now, terms.window.oldest, tolerance())
+    with transaction.atomic(durable=True) if connection.in_atomic_block else nullcontext():
+        if insert_alone(candidates[0], origin, months, is_token_confirmed=terms.confirm is None):
+            return {}
+    _confirm(terms)
+    return _store_unless_known(candidates, rejections, origin, terms)
+
+
+def _store_new(
+    candidates: list[Candidate], rejections: list[Rejection], origin: Origin, terms: Terms
+) -> dict[int, Verdict]:
+    """The fast path: whatever earlier months do not know goes straight into this month's partition."""
+    with transaction.atomic(durable=True), connection.cursor() as cursor:
+        resent = _looks_resent(cursor, candidates, terms)
+        known = _look_up(cursor, candidates, terms, with_current_month=resent)
+        fresh, verdicts, conflicts = _part_known(candidates, known)
+        if fresh:
+            copy_events(cursor, fresh, insert_batches(cursor, fresh, origin), origin.receipt_month)
+        return verdicts | _keep(cursor, rejections + conflicts, origin)
+
+
+def _store_unless_known(
+    candidates: list[Candidate], rejections: list[Rejection], origin: Origin, terms: Terms
+) -> dict[int, Verdict]:
+    """The path for requests with duplicates, also when rivals send the same events at this moment."""
+    with transaction.atomic(durable=True), connection.cursor() as cursor:
+        known = _look_up(cursor, candidates, terms, with_current_month=True)
+        fresh = [candidate for candidate in candidates if candidate.identity not in known]
+        if fresh:
+            inserted = insert_unless_known(cursor, fresh, origin)
+            beaten = [candidate for candidate in fresh if candidate.identity not in inserted]
+            known |= _look_up(cursor, beaten, terms, with_current_month=True)
+        _, verdicts, conflicts = _part_known(candidates, known)
+        return verdicts | _keep(cursor, rejections + conflicts, origin)
+
+
+def store_corrections(
+    candidates: list[Candidate], rejections: list[Rejection], origin: Origin, terms: Terms
+) -> dict[int, Verdict]:
+    """The path for corrections: an event that is corrected already, at this moment even, is not corrected again."""
+    with transaction.atomic(durable=True), connection.cursor() as cursor:
+        by_identity = sorted(candidates, key=attrgetter("identity"))
+        known = _look_up(cursor, by_identity, terms, with_current_month=True)
+        fresh, verdicts, conflicts = _part_known(by_identity, known)
+        effects, turned_down = find_effects(cursor, fresh, window=terms.window, rules=terms.rules)
+        effective = sorted([effect.candidate for effect in effects], key=attrgetter("identity"))
+        if effective:
+            batch_ids = insert_batches(cursor, effective, origin)
+            copy_events(cursor, effective, batch_ids, origin.receipt_month)
+            insert_effects(cursor, effects, batch_ids, origin)
+        refusals = [rejection_of(candidate, refusal.reason, refusal.detail) for candidate, refusal in turned_down]
+        return verdicts | _keep(cursor, rejections + conflicts + refusals, origin)
+
+
+_Store = Callable[[list[Candidate], list[Rejection], Origin, Terms], dict[int, Verdict]]
+
+
+def _looks_resent(cursor: CursorWrapper, candidates: list[Candidate], terms: Terms) -> bool:
+    """Whether a large batch begins or ends with an event of this month: found out by COPY, it would leave dead rows."""
+    if len(candidates) < PROBED_EVENTS:
+        return False
+    ends = {min(candidates, key=_POSITION).identity, max(candidates, key=_POSITION).identity}
+    sample = [candidate for candidate in candidates if candidate.identity in ends]
+    return bool(find_known(cursor, sample, [month_of(terms.now)]))
+
+
+def _look_up(
+    cursor: CursorWrapper, candidates: list[Candidate], terms: Terms, *, with_current_month: bool
+) -> dict[bytes, Known]:
+    if not candidates:
+        return {}
+    if near_month_turn(terms.now):
+        lock_month_turn(cursor, candidates)
+    if terms.backfill:
+        known = find_known(cursor, candidates, None)
+        # A month may have begun to go since the terms were read; its row is there before its events are gone.
+        kept_from = DroppedMonth.objects.events_kept_from()
+        if kept_from is not None and kept_from > terms.window.oldest:
+            raise OperationalError("A month of events is being dropped: send the same again.")
+        return known
+    months = months_to_search(terms.now, terms.window.oldest, tolerance())
+    return find_known(cursor, candidates, [*months, month_of(terms.now)] if with_current_month else months)
+
+
+def _part_known(
+    candidates: list[Candidate], known: dict[bytes, Known]
+) -> tuple[list[Candidate], dict[int, Verdict], list[Rejection]]:
+    """Candidates that are not known, verdicts on the duplicates, and conflicts."""
+    if not known:
+        return candidates, {}, []
+    fresh, verdicts, conflicts = [], {}, []
+    for candidate in candidates:
+        stored = known.get(candidate.identity)
+        if stored is None:
+            fresh.append(candidate)
+        elif differing := differences(candidate, stored):
+            conflicts.append(conflict_of(candidate, differing))
+        else:
+            verdicts[candidate.position] = duplicate(candidate)
+    return fresh, verdicts, conflicts
+
+
+def _keep(cursor: CursorWrapper, rejections: list[Rejection], origin: Origin) -> dict[int, Verdict]:
+    if rejections:
+        keep_rejections(cursor, rejections, origin)
+    return {rejection.position: refused(rejection) for rejection in rejections}
+
+
+def _commit_apart(
+    candidates: list[Candidate],
+    rejections: list[Rejection],
+    origin: Origin,
+    terms: Terms,
+    error: DatabaseError,
+    store: "_Store",
+) -> dict[int, Verdict]:
+    """PostgreSQL cannot store one of the events: halve until it is alone, so that the others are kept."""
+    if len(candidates) == 1:
+        detail = f"The database cannot store it: {str(error).splitlines()[0]}. Change its data and send it again."
+        unstorable = rejection_of(candidates[0], RejectionReason.INVALID_EVENT, detail)
+        return commit([], [*rejections, unstorable], origin, terms)
+    middle = len(candidates) // 2
+    verdicts = commit(candidates[:middle], rejections, origin, terms, store)
+    return verdicts | commit(candidates[middle:], [], origin, terms, store)
+
+
+def _sqlstate(error: DatabaseError) -> str:
+    return getattr(error.__cause__, "sqlstate", None) or ""
+
+
+def _is_duplicate(state: str, error: DatabaseError) -> bool:
+    # Citus reports a worker's unique violation as an internal error.
+    text = "duplicate key value violates unique constraint"
+    return state == _UNIQUE_VIOLATION or (state == "XX000" and text in str(error))
+
+
+def _is_unstorable(state: str) -> bool:
+    """Data exceptions and limits of the program: about a value, whatever the time or the load."""
+    return state[:2] in {"22", "54"}
