@@ -46,7 +46,7 @@ def _measure(options: argparse.Namespace, data: Path) -> dict[str, Any]:
             scenarios = [
                 ingestion.Scenario(batch, *senders)
                 for batch in options.batches
-                for senders in ([(1, 1), (2, 1), (2, options.in_flight)] if batch < 1000 else [(1, 1), (2, 1), (2, 2)])
+                for senders in [(1, 1), (2, 1), *([(2, options.in_flight)] if batch < 1000 else [(2, 2), (2, 4)])]
             ]
             rows = []
             for run, scenario in enumerate(scenarios, start=1):
@@ -72,7 +72,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--in-flight", type=int, default=8, help="of each sender in the third run of small batches")
     parser.add_argument("--organisations", type=int, default=4, help="whose events a sender mixes")
     parser.add_argument("--stream-mib", type=int, default=100, help="size of the NDJSON body")
-    parser.add_argument("--usage-events", type=int, nargs="+", default=[1_000_000], help="10000000 100000000 take long")
+    parser.add_argument(
+        "--usage-events", type=int, nargs="+", default=[1_000_000, 10_000_000], help="100000000 takes an hour"
+    )
     parser.add_argument("--invoices", type=int, default=1000)
     parser.add_argument("--port", type=int, default=8239)
     parser.add_argument("--folder", type=Path, help="where the data go meanwhile; the disk is what is measured")
