@@ -23,7 +23,14 @@ from billing.models import Price, PriceKind, PriceProposal, ProposedPrice
 from billing.models.price_proposals import PriceChange, ProposalState
 from billing.periods import QUARTER_HOUR, quarter_hour_floor
 from billing.price_book import add_price, wait_for_writers
-from billing.published_prices import CURRENCY, SOURCE, PublishedModel, find_published, published_models
+from billing.published_prices import (
+    CURRENCY,
+    SOURCE,
+    PublishedModel,
+    PublishedPrice,
+    find_published,
+    published_models,
+)
 from metering.models import Meter, Series
 
 
@@ -61,6 +68,7 @@ class WantedPrice:
     currency: str = CURRENCY
     windows: str = ""
     conditions: rating.Conditions = rating.ANYTHING
+    origin: str = ""  # whose price it is
 
     @property
     def slot(self) -> "Slot":
@@ -91,7 +99,8 @@ def propose_published(
     draft = _Draft()
     standing = _standing(kind, found)
     for model, published in found.items():
-        wanted = [_wanted(price, meters, model, kind) for price in published.prices]
+        origin = f"{published.provider}: {published.model}"
+        wanted = [_wanted(price, meters, model, kind, origin) for price in published.prices]
         _compare_model(wanted, standing.get(model, {}), now, draft)
     return _store(draft, SOURCE, unmappable, now=now, actor=actor)
 
@@ -176,7 +185,7 @@ def _is_wanted(model: str, patterns: Sequence[str]) -> bool:
     return not patterns or any(fnmatchcase(model, pattern) for pattern in patterns)
 
 
-def _wanted(price: Any, meters: dict[str, Meter], model: str, kind: str) -> WantedPrice:
+def _wanted(price: PublishedPrice, meters: dict[str, Meter], model: str, kind: str, origin: str) -> WantedPrice:
     return WantedPrice(
         meter=meters[price.meter],
         model=model,
@@ -187,6 +196,7 @@ def _wanted(price: Any, meters: dict[str, Meter], model: str, kind: str) -> Want
         kind=kind,
         windows=price.windows,
         conditions=price.conditions,
+        origin=origin,
     )
 
 
@@ -296,6 +306,7 @@ def _row(
         proposal=proposal,
         position=position,
         change=change,
+        origin=wanted.origin,
         instead_of=instead_of,
         is_selected=change != PriceChange.GONE,
         kind=wanted.kind,

@@ -15,11 +15,12 @@ from unfold.widgets import UnfoldAdminFileFieldWidget, UnfoldAdminSelectWidget, 
 
 from accounts.admin_rows import ReadOnlyAdmin, operator_of
 from accounts.errors import DomainError
-from billing.models import PriceKind, PriceProposal
+from billing.models import PriceKind, PriceProposal, ProposedPrice
 from billing.models.price_proposals import ProposalState
 from billing.price_files import PriceFileInvalid, read_prices_file
 from billing.price_proposals import accept_proposal, discard_proposal, propose_published, propose_rows
 from billing.published_prices import provider_ids
+from billing.usage_labels import never_met
 
 LARGEST_FILE = 5_000_000
 # A form may have 1,000 fields: longer proposals are accepted as they are, or made anew for fewer models.
@@ -68,14 +69,16 @@ class PriceProposalAdmin(ReadOnlyAdmin):
         if request.method == "POST" and self.has_act_permission(request):
             _decide(request, proposal)
             return redirect(reverse("admin:billing_priceproposal_change", args=[proposal.pk]))
+        rows = list(proposal.rows.select_related("meter", "instead_of").prefetch_related("meter__revisions"))
         context = {
             **self.admin_site.each_context(request),
             "title": str(proposal),
             "opts": self.opts,
             "proposal": proposal,
             "is_open": proposal.state == ProposalState.OPEN,
-            "is_choosable": proposal.rows.count() <= MOST_CHOICES,
-            "rows": proposal.rows.select_related("meter", "instead_of"),
+            "is_choosable": len(rows) <= MOST_CHOICES,
+            "rows": rows,
+            "warnings": _warnings(rows),
         }
         return TemplateResponse(request, "billing/admin/price_proposal.html", context)
 
@@ -118,6 +121,12 @@ class PriceProposalAdmin(ReadOnlyAdmin):
     @display(description="State", label={"To decide": "warning", "Accepted": "success", "Discarded": "info"})
     def shown_state(self, proposal: PriceProposal) -> str:
         return proposal.get_state_display()
+
+
+def _warnings(rows: list[ProposedPrice]) -> list[str]:
+    """Why some of the rows would never be applied, each said once."""
+    asked = {(row.meter, row.conditions) for row in rows}
+    return sorted({warning for meter, conditions in asked for warning in never_met(meter, conditions)})
 
 
 def _propose(request: HttpRequest, make: Any) -> HttpResponse | None:

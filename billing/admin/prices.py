@@ -222,8 +222,8 @@ def _new_price_query(row: Unpriced) -> str:
 def _as_it_is(price: Price) -> dict[str, Any]:
     now: datetime = timezone.now().astimezone(UTC)
     return {
-        "amount": price.amount.normalize(),
-        "scale": price.scale.normalize(),
-        "valid_from": max(quarter_hour_floor(now) + QUARTER_HOUR, price.valid_from).replace(tzinfo=None),
+        "amount": f"{price.amount.normalize():f}",
+        "scale": f"{price.scale.normalize():f}",
+        "valid_from": f"{max(quarter_hour_floor(now) + QUARTER_HOUR, price.valid_from).astimezone(UTC):%Y-%m-%d %H:%M}",
         "valid_until": price.valid_until,
     }

@@ -138,7 +138,7 @@ class Price(PriceFields):
         ]
 
     def __str__(self) -> str:
-        return f"{self.meter_id} {self.model} {self.amount} {self.currency}"
+        return f"{self.model or 'any model'}: {self.amount.normalize():f} {self.currency}"
 
     @property
     def standing(self) -> str:

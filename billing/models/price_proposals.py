@@ -52,6 +52,8 @@ class ProposedPrice(PriceFields):
     position = models.PositiveIntegerField()
     change = models.CharField(max_length=16, choices=PriceChange)
     meter = models.ForeignKey(Meter, on_delete=models.PROTECT, related_name="+")
+    # Whose price it is: "openai: gpt-4.1". Empty: a file's.
+    origin = models.CharField(max_length=200, blank=True)
     # What is in force now for the same thing. Null: nothing.
     instead_of = models.ForeignKey(Price, null=True, on_delete=models.PROTECT, related_name="+")
     # What the proposal's reviewer has chosen; what is gone is not chosen unless somebody does.

@@ -125,6 +125,8 @@ def test_published_prices_are_compared_and_only_what_is_chosen_is_added(browser)
     values = {"provider": "openai", "kind": "cost", "models": "gpt-4.1"}
     page = shown(browser.post(f"{PROPOSALS}published/", values, follow=True))
     assert "web_searches_kcount has no meter here" in page
+    assert "openai: gpt-4.1" in page
+    assert "Output tokens are not kept apart by service tier" in page
     proposal = PriceProposal.objects.get()
     row = proposal.rows.get(meter__key="input_tokens", service_tier="")
     browser.post(f"{PROPOSALS}{proposal.pk}/change/", {"accept": "yes", "choice": "rows", "rows": [row.pk]})

@@ -71,6 +71,7 @@ def _shown(row: ProposedPrice) -> dict[str, Any]:
         "change": row.change,
         "meter": row.meter.key,
         "model": row.model,
+        "origin": row.origin,
         "holds_for": row.holds_for,
         "price": format_unit_price(row.amount.normalize(), scale=row.scale, currency=row.currency),
         "before": before and format_unit_price(before.amount.normalize(), scale=before.scale, currency=before.currency),
