@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Any, Self
 
@@ -34,11 +34,15 @@ def used(calls: int, *, requests: int | None = None) -> dict[str, Decimal]:
 
 
 class FakeOpenAI:
-    """Answers while it is entered. A model whose name begins with `flaky` fails at its first call."""
+    """Answers while it is entered. A model whose name begins with `flaky` fails at its first call, one with `broken` at
+    every call; `slow` streams for a hundred seconds, `mute` says nothing for as long."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._calls: Counter[str] = Counter()
+        # Calls that were answered to the end, by model.
+        self.served: Counter[str] = Counter()
+        self.stopping = Event()
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -61,6 +65,7 @@ class FakeOpenAI:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stopping.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -69,12 +74,38 @@ class FakeOpenAI:
             self._calls[asked["model"]] += 1
             number = sum(self._calls.values())
             fails = asked["model"].startswith("flaky") and self._calls[asked["model"]] == 1
-        if fails:
+        if fails or asked["model"].startswith("broken"):
             _send(request, 500, "application/json", json.dumps({"error": {"message": "out of order"}}))
-        elif asked.get("stream"):
+            return
+        if asked["model"].startswith(("slow", "mute")):
+            self._stream_slowly(request, asked, number)
+            return
+        # Counted before it is sent: whoever has the answer finds the count.
+        with self._lock:
+            self.served[asked["model"]] += 1
+        if asked.get("stream"):
             _send(request, 200, "text/event-stream", _stream(asked, number))
         else:
             _send(request, 200, "application/json", json.dumps(_completion(asked, number)))
+
+    def _stream_slowly(self, request: BaseHTTPRequestHandler, asked: dict[str, Any], number: int) -> None:
+        """A word every tenth of a second until whoever asked has gone, or a silence of the same length."""
+        request.send_response(200)
+        request.send_header("Content-Type", "text/event-stream")
+        request.send_header("Connection", "close")
+        request.end_headers()
+        request.close_connection = True
+        head = _head(asked, number, "chat.completion.chunk")
+        word = head | {"choices": [{"index": 0, "delta": {"content": "word "}, "finish_reason": None}]}
+        line = b": still here\n\n" if asked["model"].startswith("mute") else f"data: {json.dumps(word)}\n\n".encode()
+        try:
+            for _ in range(1000):
+                request.wfile.write(line)
+                request.wfile.flush()
+                if self.stopping.wait(0.1):
+                    return
+        except OSError:
+            return
 
 
 def _send(request: BaseHTTPRequestHandler, status: int, content_type: str, body: str) -> None:
