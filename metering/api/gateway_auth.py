@@ -88,7 +88,7 @@ def _asked(request: Request, *, believes_query: bool) -> AdmissionRequest:
         key_digest=_key_digest(request),
         model=said("Model"),
         end_user=said("End-User"),
-        client_ip=said("Client-Ip") or _last_forwarded(request),
+        client_ip=said("Client-Ip") or None,
         prompt_tokens=_tokens(said("Prompt-Tokens")),
         max_tokens=_tokens(said("Max-Tokens")),
     )
@@ -115,11 +115,6 @@ def _tokens(text: str) -> int | None:
     if text and not (text.isascii() and text.isdigit() and len(text) <= 12):
         raise Problem(400, "invalid_request", "Numbers of tokens are whole numbers from 0 up.")
     return int(text) if text else None
-
-
-def _last_forwarded(request: Request) -> str | None:
-    """The address that the nearest proxy added itself; those before it are hearsay."""
-    return request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip() or None
 
 
 # --- Writing what is answered -----------------------------------------------------------------------------------------

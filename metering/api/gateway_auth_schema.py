@@ -53,7 +53,7 @@ AUTHORIZE: dict[str, Any] = {
         _header("X-Kilotoken-Prompt-Tokens", "How long the prompt is.", _NUMBER),
         _header("X-Kilotoken-Max-Tokens", "The most that may be answered.", _NUMBER),
         _header("X-Kilotoken-End-User", "For whom the call is made."),
-        _header("X-Kilotoken-Client-Ip", "Where the caller is; else the last address of X-Forwarded-For."),
+        _header("X-Kilotoken-Client-Ip", "Where the caller is, for keys that are bound to networks."),
         _header("X-Kilotoken-Hold", "`none`: only whose key it is; nothing is held."),
         _header("X-Kilotoken-Gateway", "`nginx`: refusals other than 401 come as 403, with x-kilotoken-status."),
     ],

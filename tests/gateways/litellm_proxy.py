@@ -25,7 +25,7 @@ MODELS = ("gpt-4o-mini", "flaky-model", "broken-model", "slow-model", "mute-mode
 
 
 def is_wanted() -> bool:
-    return bool(os.environ.get("LITELLM_COMMAND") or os.environ.get("REQUIRE_LITELLM"))
+    return bool(os.environ.get("LITELLM_COMMAND") or os.environ.get("REQUIRE_LITELLM") == "1")
 
 
 def command() -> str:

@@ -16,12 +16,19 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def made(kilotoken, service_token, tmp_path) -> Iterator[Callable[..., Gateway]]:
+def address(request) -> str:
+    """Kilotoken's: a process of its own where the test ends it."""
+    needed = "kilotoken" if "kilotoken" in request.fixturenames else "live_server"
+    return str(request.getfixturevalue(needed).url)
+
+
+@pytest.fixture
+def made(address, service_token, tmp_path) -> Iterator[Callable[..., Gateway]]:
     """Makes gateways that are closed at the end; all of the same machine, so with the same spool."""
     gateways: list[Gateway] = []
 
     def make(**options: Any) -> Gateway:
-        settings = {"url": kilotoken.url, "token": service_token.secret, "spool": Path(tmp_path / "spool")} | options
+        settings = {"url": address, "token": service_token.secret, "spool": Path(tmp_path / "spool")} | options
         gateways.append(Gateway(Settings(**settings)))
         return gateways[-1]
 

@@ -13,11 +13,9 @@ from metering.models import Hold
 from tests import factories
 from tests.gateways.conftest import GATEWAYS
 from tests.gateways.model_server import ModelServer
-from tests.gateways.web_process import free_port, wait_for_port
+from tests.gateways.web_process import free_port, nginx, wait_for_port
 
 pytestmark = pytest.mark.django_db(transaction=True)
-# Whoever has no nginx: apt-get install nginx-light.
-NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin") or "nginx"
 MAIN = """
 {user}
 daemon off;
@@ -54,7 +52,9 @@ def site(kilotoken, service_token, models, tmp_path) -> Iterator[str]:
     )
     main = MAIN.format(folder=tmp_path, user="user root;" if os.getuid() == 0 else "")
     (tmp_path / "nginx.conf").write_text(main)
-    process = subprocess.Popen([NGINX, "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")], cwd=tmp_path)
+    process = subprocess.Popen(
+        [nginx() or "nginx", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")], cwd=tmp_path
+    )
     try:
         wait_for_port(port, process)
         yield f"http://127.0.0.1:{port}/models/small-1/v1/chat/completions"

@@ -1,6 +1,7 @@
 """A web process of our own on the tests' database, that can be killed and started again at the same address."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +15,11 @@ from django.db import connection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 START_SECONDS = 60
+
+
+def nginx() -> str | None:
+    """Debian: apt-get install nginx-light."""
+    return shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 
 def free_port() -> int:
