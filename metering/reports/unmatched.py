@@ -82,7 +82,7 @@ def unmatched_types(
     latest = IngestBatch.objects.filter(unmatched_count__gt=0, received_at__gte=midnight(shown[0])).order_by("-pk")
     latest = latest.filter(organisation=organisation) if organisation else latest
     rows = latest.values_list("pk", "received_at", "receipt_month", "unmatched_count")[:MOST_BATCHES]
-    batches = {pk: _Batch(pk, *rest) for pk, *rest in rows}
+    batches = {pk: _Batch(pk, received_at, month, count) for pk, received_at, month, count in rows}
     rules = rules_by_event_type()
     found = _of_unread_types(batches.values(), rules)
     known: dict[int, int] = {}
