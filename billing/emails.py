@@ -1,5 +1,6 @@
 """The e-mails billing sends, as text and as HTML. Composes and sends; knows nothing of retries."""
 
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
@@ -29,6 +30,20 @@ def send_trial_reminder(subscription: Subscription, plan: Plan, address: str) ->
         "plan_url": settings.SITE_URL + path,
     }
     _send("trial", context, address)
+
+
+def send_plan_move_notice(subscription: Subscription, plan: Plan, starts_at: datetime, address: str) -> None:
+    """From when on another plan holds. Raises OSError when the mail server does not take it."""
+    organisation = subscription.organisation
+    path = reverse("billing:plan", kwargs={"slug": organisation.slug})
+    context = {
+        "organisation": organisation,
+        "plan": plan,
+        "starts_at": starts_at,
+        "zone": subscription.zone,
+        "plan_url": settings.SITE_URL + path,
+    }
+    _send("plan_move", context, address)
 
 
 def _send(name: str, context: dict[str, Any], address: str) -> None:

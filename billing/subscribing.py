@@ -99,11 +99,12 @@ def change_plan(
     *,
     now: datetime,
     at_once: bool = False,
+    on: datetime | None = None,
     actor: Actor = None,
     request: HttpRequest | None = None,
 ) -> Subscription:
-    """Take another plan version from the next period on, or from the quarter hour that runs, instead of any change
-    still to come.
+    """Take another plan version from the next period on, or from the quarter hour that runs, or from the quarter
+    hour `on` lies in (at once, where that is past), instead of any change still to come.
 
     Choosing the version already in force takes a coming change back. A subscription that was to end goes on.
     """
@@ -113,6 +114,8 @@ def change_plan(
         locked.phases.filter(starts_at__gt=now).delete()
         if plan_version != schedules.version_at(locked, now):
             starts_at = change_takes_effect(locked, now, at_once=at_once)
+            if on is not None:
+                starts_at = quarter_hour_floor(max(on, now))
             locked.phases.update_or_create(
                 starts_at=starts_at, defaults={"plan_version": plan_version, "created_at": now}
             )

@@ -10,6 +10,7 @@ from billing import (
     invoicing,
     margins,
     plan_limits,
+    plan_moves,
     price_estimates,
     resting,
     settling,
@@ -46,6 +47,11 @@ def settle_ended_subscriptions() -> None:
 @shared_task
 def write_due_limits() -> None:
     plan_limits.write_due_limits(timezone.now())
+
+
+@shared_task
+def work_on_plan_moves() -> None:
+    plan_moves.work_on_moves(timezone.now())
 
 
 @shared_task

@@ -37,6 +37,8 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "close ended periods": {"task": "billing.tasks.close_ended_periods", "schedule": timedelta(minutes=5)},
     # Plans take effect at any quarter hour; their limits should then not be long in coming.
     "write due limits": {"task": "billing.tasks.write_due_limits", "schedule": timedelta(minutes=1)},
+    # A hundred subscribers a minute are moved to another version, where a move runs.
+    "work on plan moves": {"task": "billing.tasks.work_on_plan_moves", "schedule": timedelta(minutes=1)},
     # A trial ends at any quarter hour; what is charged does not wait for this, only what the state says.
     "end trials": {"task": "billing.tasks.end_trials", "schedule": timedelta(minutes=5)},
     # Three days before the end of a trial; hourly, so that none is late by much.

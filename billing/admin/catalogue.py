@@ -17,6 +17,7 @@ from accounts.admin_rows import OperatorAdmin, ReadOnlyInline, operator_of
 from accounts.errors import DomainError
 from accounts.models import Organisation
 from billing import catalogue, plan_limits, plan_words
+from billing.admin.plan_moves import plan_move_page
 from billing.admin.row_fields import LimitsField
 from billing.draft_previews import preview_version
 from billing.models import ComponentKind, Plan, PlanVersion, PriceComponent
@@ -119,7 +120,7 @@ class PlanVersionAdmin(OperatorAdmin):
     fields = ("plan", "number", "currency", "cadence", "trial_days", "allowed_models", "limits", "published_at")
     readonly_fields = ("plan", "number", "published_at")
     inlines = (Components,)
-    actions_detail = ("add_component", "preview", "publish")
+    actions_detail = ("add_component", "preview", "move_subscribers", "publish")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -174,6 +175,10 @@ class PlanVersionAdmin(OperatorAdmin):
             "obstacle": obstacle,
         }
         return TemplateResponse(request, "billing/admin/version_preview.html", context)
+
+    @action(description="Move its subscribers…", url_path="move", permissions=("publish",))
+    def move_subscribers(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return plan_move_page(self, request, get_object_or_404(PlanVersion, pk=object_id))
 
     @action(description="Publish", url_path="publication", permissions=("publish",))
     def publish(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -4,6 +4,7 @@ from billing.models.invoice_emails import InvoiceEmail
 from billing.models.invoices import Invoice, InvoiceCounter, InvoiceLine
 from billing.models.margins import MarginDay
 from billing.models.payers import BillingDetails
+from billing.models.plan_moves import PlanMove, PlanMoveRow
 from billing.models.plans import ComponentKind, Plan, PlanVersion, PriceComponent
 from billing.models.price_book import Price, PriceKind
 from billing.models.price_corrections import CorrectedInvoice, PriceCorrection
@@ -27,6 +28,8 @@ __all__ = [
     "InvoiceLine",
     "MarginDay",
     "Plan",
+    "PlanMove",
+    "PlanMoveRow",
     "PlanVersion",
     "Price",
     "PriceComponent",
