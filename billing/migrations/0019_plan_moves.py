@@ -10,7 +10,7 @@ import billing.models.plan_moves
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0011_meters_scope"),
-        ("billing", "0017_limits_in_metering"),
+        ("billing", "0018_origins_of_proposed_prices"),
     ]
 
     operations = [
