@@ -25,6 +25,8 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "rebuild moved days": {"task": "metering.tasks.rebuild_moved_days", "schedule": timedelta(minutes=5)},
     # Partitions are made months ahead; hourly, so that a day without beat does no harm.
     "create event partitions": {"task": "metering.tasks.create_event_partitions", "schedule": timedelta(hours=1)},
+    # Backfills go on within a minute of whatever cut them off.
+    "run meter backfills": {"task": "metering.tasks.run_meter_backfills", "schedule": timedelta(minutes=1)},
     # At night, when there is least to disturb: totals recomputed from events.
     "compare totals with events": {"task": "metering.tasks.compare_totals", "schedule": crontab(hour=3, minute=20)},
     # Soon after midnight in UTC, past sealing's margin; every hour, so that a night without beat is made up for.

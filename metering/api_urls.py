@@ -7,7 +7,7 @@ from metering.api.admissions import Admissions, Extension, OneAdmission, Release
 from metering.api.events import EventsView
 from metering.api.gateway_auth import AuthorizeView
 from metering.api.litellm import LiteLLMView
-from metering.api.meters import MeterArchivalView, MeterPreviewView, MetersView, OneMeterView
+from metering.api.meters import MeterArchivalView, MeterBackfillsView, MeterPreviewView, MetersView, OneMeterView
 from metering.api.openmeter import MeterQueryView, OpenMeterEventsView
 from metering.api.otlp import TracesView
 from metering.api.seals import ProofView, SealsView
@@ -29,6 +29,7 @@ urlpatterns: list[URLPattern] = [
     path("meters", MetersView.as_view(), name="meters"),
     path("meters/preview", MeterPreviewView.as_view(), name="meter-preview"),
     path("meters/<slug:key>", OneMeterView.as_view(), name="meter"),
+    path("meters/<slug:key>/backfills", MeterBackfillsView.as_view(), name="meter-backfills"),
     path("meters/<slug:key>/archival", MeterArchivalView.as_view(), name="meter-archival"),
     path("rejected-events", work_lists.RejectedEvents.as_view(), name="rejected-events"),
     path("rejected-events/counts", work_lists.Counts.as_view(), name="rejected-event-counts"),

@@ -12,7 +12,8 @@ from accounts.models import Organisation
 from metering import admission, aggregation, alerting, alerts, recounting, usage_imports
 from metering.admission.denials import forget_denials_before
 from metering.admission.settling import MOST_EXPIRED
-from metering.models import DroppedMonth, Quota, TotalsCheck, UsageImport
+from metering.backfilling import run_backfill
+from metering.models import DroppedMonth, MeterBackfill, Quota, TotalsCheck, UsageImport
 from metering.partitions import ensure_event_partitions
 from metering.retention import drop_expired_months
 from metering.sealing import seal_days
@@ -27,6 +28,8 @@ CRUMBS_EVENTS = 10_000
 CRUMBS_BATCHES = 200
 # One task imports for this long, well within the time that a task has.
 IMPORT_FOR = timedelta(minutes=4)
+# Days of one organisation that one task makes up for, of each backfill.
+BACKFILL_STEPS = 50
 # Differences written down with the check; the number of all is kept anyway.
 MOST_DETAIL = 100
 DENIALS_KEPT = timedelta(days=30)
@@ -137,3 +140,14 @@ def compare_totals() -> None:
         differences=len(differences),
         detail=[asdict(one) for one in differences[:MOST_DETAIL]],
     )
+
+
+@shared_task
+def run_meter_backfills() -> None:
+    """Go on with backfills, some days of each; then make way for others and go on in a new task."""
+    more = False
+    for backfill in MeterBackfill.objects.unfinished():
+        progress = run_backfill(backfill, now=timezone.now(), steps=BACKFILL_STEPS)
+        more = more or not progress.is_finished
+    if more:
+        enqueue_on_commit(run_meter_backfills)

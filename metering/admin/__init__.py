@@ -4,6 +4,6 @@ Series and their totals have keys of several columns, which Django's admin canno
 `compare_totals` show them.
 """
 
-from metering.admin import batches, dropped_months, meters, rejections, totals_checks, usage_imports
+from metering.admin import backfills, batches, dropped_months, meters, rejections, totals_checks, usage_imports
 
-__all__ = ["batches", "dropped_months", "meters", "rejections", "totals_checks", "usage_imports"]
+__all__ = ["backfills", "batches", "dropped_months", "meters", "rejections", "totals_checks", "usage_imports"]

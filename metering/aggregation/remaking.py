@@ -47,15 +47,17 @@ def remake_corrected(cursor: Any, organisation_id: int, batch_ids: Sequence[int]
     cursor.execute(CORRECTED_QUARTERS, [organisation_id, list(batch_ids), event_types(rules)])
     quarters = [at for (at,) in cursor.fetchall()]
     if quarters:
-        _remake(cursor, organisation_id, quarters, rules)
+        remake(cursor, organisation_id, quarters, rules)
 
 
-def _remake(cursor: Any, organisation_id: int, quarters: Sequence[datetime], rules: Sequence[Rule]) -> None:
+def remake(cursor: Any, organisation_id: int, quarters: Sequence[datetime], rules: Sequence[Rule]) -> int:
+    """Make the totals of these meters anew in quarter hours, which are in order; returns how many there are now."""
     meters: list[Any] = [organisation_id, sorted({rule.meter_id for rule in rules})]
     cursor.execute(DELETE_QUARTERS, [*meters, *[organisation_id, quarters] * 2])
     source = counting_in(organisation_id, quarters, quarters[-1] + QUARTER_HOUR, event_types(rules))
-    insert_totals(cursor, expected(source, rules))
+    made = insert_totals(cursor, expected(source, rules))
     cursor.execute(DAYS_OF_QUARTERS, [quarters, organisation_id])
     days = [day for (day,) in cursor.fetchall()]
     cursor.execute(DELETE_DAYS, [*meters, *[organisation_id, days] * 2])
     insert_days(cursor, Sql(THESE_DAYS, (organisation_id, *meters, days[0], days[-1], days)))
+    return made

@@ -170,6 +170,22 @@ class PreviewOutput(serializers.Serializer):
     unreadable = serializers.ListField(child=serializers.CharField(), help_text="Values that it cannot read.")
 
 
+class BackfillInput(serializers.Serializer):
+    start = serializers.DateTimeField(help_text="A quarter hour from which on the meter is to count.")
+
+
+class BackfillOutput(serializers.Serializer):
+    """How far a backfill is."""
+
+    start = serializers.DateTimeField()
+    end = serializers.DateTimeField(help_text="Where the meter began before.")
+    organisations = serializers.IntegerField(help_text="Those with events between the two.")
+    organisations_done = serializers.IntegerField()
+    totals = serializers.IntegerField(help_text="Totals of quarter hours written so far.")
+    created_at = serializers.DateTimeField()
+    finished_at = serializers.DateTimeField(allow_null=True, help_text="Null: it runs.")
+
+
 PROBLEM = {
     "type": "about:blank",
     "title": "Unprocessable Content",

@@ -13,6 +13,7 @@ from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
 from accounts.api_auth import caller_of
+from accounts.enqueue import enqueue_on_commit
 from accounts.models import Scope
 from accounts.problems import Problem
 from metering.api.meter_parts import (
@@ -23,6 +24,8 @@ from metering.api.meter_parts import (
     REFUSALS,
     REFUSED_CHANGES,
     TIERS,
+    BackfillInput,
+    BackfillOutput,
     MeterChangeInput,
     MeterInput,
     MeterOutput,
@@ -30,6 +33,7 @@ from metering.api.meter_parts import (
     preview_facts,
 )
 from metering.api.taking import service_token_of
+from metering.backfilling import start_backfill
 from metering.defining import (
     WORDS,
     InvalidMeter,
@@ -43,6 +47,7 @@ from metering.defining import (
 )
 from metering.models import Meter
 from metering.previewing import preview_meter
+from metering.tasks import run_meter_backfills
 
 RULE = ("dimensions", "filters", "tiers")
 EXAMPLE = OpenApiExample("Seconds of audio", NEW_METER, request_only=True)
@@ -151,6 +156,37 @@ class MeterArchivalView(APIView):
         service_token_of(request)
         archive_meter(_find(key), now=timezone.now(), actor=caller_of(request).label, request=request)
         return _answer(_find(key))
+
+
+class MeterBackfillsView(APIView):
+    required_scopes = {"GET": Scope.USAGE_READ, "POST": Scope.METERS_WRITE}
+
+    @extend_schema(
+        operation_id="list_meter_backfills",
+        summary="List a meter's backfills",
+        description="Newest first, with how far each is.",
+        tags=["Meters"],
+        responses={200: OpenApiResponse(BackfillOutput(many=True), "How far each is"), **REFUSALS},
+    )
+    def get(self, request: Request, key: str) -> Response:
+        rows = _find(key).backfills.all()
+        return Response({"items": BackfillOutput(rows, many=True).data, "next_cursor": None})
+
+    @extend_schema(
+        operation_id="backfill_meter",
+        summary="Backfill a meter",
+        description="Lets the meter count events from an earlier quarter hour on, in the background. Never from before "
+        "the billing periods that run. While one runs, another is refused.",
+        tags=["Meters"],
+        request=BackfillInput,
+        responses={202: OpenApiResponse(BackfillOutput, "It runs"), **REFUSED_CHANGES},
+    )
+    def post(self, request: Request, key: str) -> Response:
+        service_token_of(request)
+        start = validated(BackfillInput, request)["start"]
+        row = start_backfill(_find(key), start, now=timezone.now(), actor=caller_of(request).label, request=request)
+        enqueue_on_commit(run_meter_backfills)
+        return Response(BackfillOutput(row).data, status=202)
 
 
 def _meters() -> Any:

@@ -1,4 +1,5 @@
 from metering.models.alerts import Alert, AlertKind, AlertMessage, AlertSettings, Channel
+from metering.models.backfills import MeterBackfill
 from metering.models.corrections import Correction
 from metering.models.dropped_months import DroppedMonth
 from metering.models.events import Event, IngestBatch, RejectedEvent
@@ -44,6 +45,7 @@ __all__ = [
     "IngestBatch",
     "Measure",
     "Meter",
+    "MeterBackfill",
     "MeterRevision",
     "PriceEstimate",
     "Quota",

@@ -31,7 +31,7 @@ GATEWAYS = {
     *("authorize", "authorize-path"),
 }
 # Meters belong to nobody: everybody reads the same, and only service tokens change them.
-METERS = {"meters", "meter", "meter-preview", "meter-archival"}
+METERS = {"meters", "meter", "meter-preview", "meter-archival", "meter-backfills"}
 # A filter by subject and a list of ids, each tried by itself; the same for everybody.
 OTHERS = {"openmeter-meter-query", "openapi", "api-keys-revocation", "leaked-keys"}
 
