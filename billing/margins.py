@@ -17,13 +17,14 @@ from django.contrib.postgres.aggregates import BoolOr
 from django.db import transaction
 from django.db.models import F, Sum
 
-from billing import invoicing, schedules
+from billing import invoicing, rating, schedules
 from billing.bills import BillLine
 from billing.models import Invoice, InvoiceLine, MarginDay, Price, Subscription
 from billing.models.invoices import InvoiceState, LineKind
 from billing.money import EXACT, QUOTIENT, ZERO, cost_of, exact_sum, plain
 from billing.periods import Period, quarter_hour_floor
 from billing.price_book import cost_book
+from billing.usage_labels import in_words_of_prices
 from metering import reports
 from metering.buckets import midnight
 from metering.models import Meter
@@ -189,6 +190,7 @@ class _Used:
     start: datetime
     end: datetime
     quantity: Decimal
+    labels: rating.Labels  # those that a cost looks at
 
 
 def _usage(subscription: Subscription, period: Period, now: datetime) -> list[_Used]:
@@ -197,9 +199,23 @@ def _usage(subscription: Subscription, period: Period, now: datetime) -> list[_U
     books = cost_book(subscription.currency, period)
     splits = [*_midnights(period, zone), *books.boundaries(period)]
     parts = frozenset(Meter.objects.exclude(part_of=None).values_list("key", flat=True))
-    quantities = reports.quantities(subscription.organisation, start=period.start, end=period.end, splits=splits)
+    quantities = reports.quantities(
+        subscription.organisation,
+        start=period.start,
+        end=period.end,
+        splits=splits,
+        dimensions=rating.labels_needed((), [books]),
+    )
     return [
-        _Used(one.meter_key, one.model, one.start.astimezone(zone).date(), one.start, one.end, one.value)
+        _Used(
+            one.meter_key,
+            one.model,
+            one.start.astimezone(zone).date(),
+            one.start,
+            one.end,
+            one.value,
+            rating.labels_of(in_words_of_prices(one.meter_key, one.labels)),
+        )
         for one in quantities
         if one.meter_key not in parts and one.start <= now
     ]
@@ -265,7 +281,7 @@ def _costs(subscription: Subscription, used: Sequence[_Used]) -> tuple[dict[Plac
     book = cost_book(subscription.currency, Period(min(one.start for one in used), max(one.end for one in used)))
     costly = _meters_that_cost(subscription.currency)
     for one in used:
-        row = book.price(one.meter, model=one.model, instant=one.start)
+        row = book.price(one.meter, model=one.model, instant=one.start, labels=one.labels)
         if row is not None:
             costs[one.day, one.model] += cost_of(one.quantity, row.amount, row.scale)
         elif one.meter in costly:

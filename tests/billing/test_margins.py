@@ -12,13 +12,15 @@ from billing.invoicing import close_period, running_bill
 from billing.margins import PriceChange, _spread, compute_margins, margins, totals
 from billing.models import MarginDay, PriceKind
 from billing.price_book import add_price
+from billing.rating import Conditions
+from metering.models import Meter
 from tests.billing.billing_builders import LONG_AGO, at, meter, payg, price, subscribed, team, use
 
 NOW = at(2026, 11, 22, 18)
 FIRST, LAST = date(2026, 10, 1), date(2026, 11, 30)
 
 
-def cost(meter_key, amount, model="gpt-4o", valid_from=LONG_AGO):
+def cost(meter_key, amount, model="gpt-4o", valid_from=LONG_AGO, **conditions):
     return add_price(
         meter(meter_key),
         model=model,
@@ -26,6 +28,7 @@ def cost(meter_key, amount, model="gpt-4o", valid_from=LONG_AGO):
         amount=Decimal(amount),
         valid_from=valid_from,
         kind=PriceKind.COST,
+        conditions=Conditions(**conditions),
         actor="test",
     )
 
@@ -62,6 +65,19 @@ def test_revenue_less_the_dated_cost_by_model_and_day(globex, on_payg):
     days = by("day")
     assert (days["2026-10-10"].revenue, days["2026-10-10"].cost) == (Decimal("3.5"), Decimal("2.3"))
     assert days["2026-10-20"].cost == Decimal("2.8")
+
+
+def test_batches_cost_what_batches_cost(globex, on_payg):
+    Meter.objects.filter(key="input_tokens").update(dimensions=["model", "service_tier"])
+    cost("input_tokens", "2.00")
+    cost("input_tokens", "1.00", service_tier="batch")
+    use(globex, at(2026, 10, 10, 9), input_tokens=1_000_000)
+    use(globex, at(2026, 10, 10, 9), input_tokens=1_000_000, service_tier="batch")
+    close_period(on_payg, now=at(2026, 11, 3))
+
+    compute_margins(NOW)
+
+    assert (by("model")["gpt-4o"].revenue, by("model")["gpt-4o"].cost) == (5, 3)
 
 
 def test_rows_of_bills_add_up_to_what_was_billed_fees_included(globex, acme, sold):
