@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-PARTS = ("ingestion", "streaming", "usage", "closing")
+PARTS = ("ingestion", "streaming", "usage", "closing", "admission")
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def _measure(options: argparse.Namespace, data: Path) -> dict[str, Any]:
 
     with running(data, options.port) as installation:
         # Models can be imported once the installation has set Django up.
-        from tests.benchmarks import closing, ingestion, reading, report, streaming
+        from tests.benchmarks import admission, closing, ingestion, reading, report, streaming
         from tests.benchmarks.world import make_world
 
         measured: dict[str, Any] = {"machine": report.machine()}
@@ -61,6 +61,9 @@ def _measure(options: argparse.Namespace, data: Path) -> dict[str, Any]:
             note("usage", report.reading_table, [reading.read_usage(installation, *one) for one in counts])
         if "closing" in options.parts:
             note("closing", report.closing_table, closing.close_months(installation.postgres, options.invoices))
+        if "admission" in options.parts:
+            sizes = {"organisations": options.callers, "in_flight": options.in_flight, "seconds": options.seconds}
+            note("admission", report.admission_table, admission.admit_calls(**sizes))
     return measured
 
 
@@ -76,6 +79,7 @@ def _options() -> argparse.Namespace:
         "--usage-events", type=int, nargs="+", default=[1_000_000, 10_000_000], help="100000000 takes an hour"
     )
     parser.add_argument("--invoices", type=int, default=1000)
+    parser.add_argument("--callers", type=int, default=100, help="organisations whose calls are admitted")
     parser.add_argument("--port", type=int, default=8239)
     parser.add_argument("--folder", type=Path, help="where the data go meanwhile; the disk is what is measured")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure as JSON")

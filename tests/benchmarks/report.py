@@ -7,6 +7,7 @@ from pathlib import Path
 
 from django.db import connection
 
+from tests.benchmarks.admission import Admitted
 from tests.benchmarks.closing import ClosedMonth
 from tests.benchmarks.ingestion import Ingested
 from tests.benchmarks.reading import Read
@@ -76,6 +77,22 @@ def _closed(row: ClosedMonth) -> list[str]:
         f"{row.invoices_per_second:,.0f}",
         f"{row.per_core:,.0f}",
     ]
+
+
+def admission_table(rows: Sequence[Admitted]) -> str:
+    head = ["Web processes", "Calls of", "In flight", "Per second", "p50 / p95 / p99 ms", "of one query"]
+    cells = [
+        [
+            str(row.web_processes),
+            row.calls_of,
+            str(row.in_flight),
+            f"{row.per_second:,.0f}",
+            f"{row.p50_ms:.1f} / {row.p95_ms:.1f} / {row.p99_ms:.1f}",
+            f"{row.of_one_query:.2f}",
+        ]
+        for row in rows
+    ]
+    return _table(head, cells)
 
 
 def streaming_table(row: Streamed) -> str:
