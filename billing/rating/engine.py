@@ -8,6 +8,7 @@ from billing.money import currency_named, exact_sum, plain
 from billing.periods import Period
 from billing.rating.bounds import Bound, Charge, level, require_known
 from billing.rating.component import Component, Priced, Terms
+from billing.rating.labels import Labels
 from billing.rating.lines import Rating
 from billing.rating.price_book import PriceBook
 from billing.rating.readings import Reading, ReadingOutsidePeriod
@@ -103,14 +104,21 @@ def _distribute(
 ) -> tuple[list[list[Reading]], list[Reading]]:
     shares: list[list[Reading]] = [[] for _ in components]
     uncovered: list[Reading] = []
+    is_steady = all(component.windows is None for component in components)
+    takers: dict[tuple[str, str, Labels, bool], list[Reading]] = {}  # who covers one reading covers all alike
     for reading in readings:
         if reading.start < period.start or reading.end > period.end:
             raise ReadingOutsidePeriod(reading, period)
-        if reading.quantity:
-            takers = (share for component, share in zip(components, shares, strict=True) if component.covers(reading))
-            next(takers, uncovered).append(reading)
+        if not reading.quantity:
+            continue
+        alike = reading.meter, reading.model, reading.known, reading.is_additive
+        taker = takers.get(alike) if is_steady else None
+        if taker is None:
+            covering = (share for component, share in zip(components, shares, strict=True) if component.covers(reading))
+            taker = takers[alike] = next(covering, uncovered)
+        taker.append(reading)
     return shares, uncovered
 
 
 def _ordered(readings: Iterable[Reading]) -> tuple[Reading, ...]:
-    return tuple(sorted(readings, key=lambda reading: reading.place))
+    return tuple(sorted(readings, key=lambda reading: (reading.place, reading.quantity)))

@@ -36,7 +36,9 @@ class Labels(Mapping[str, str]):
 
     def only(self, names: Iterable[str]) -> "Labels":
         """Those of these names."""
-        wanted = tuple(pair for pair in self.pairs if pair[0] in names) if self.pairs else ()
+        if not self.pairs:
+            return self
+        wanted = tuple(pair for pair in self.pairs if pair[0] in names)
         return self if len(wanted) == len(self.pairs) else _interned(wanted)
 
 
