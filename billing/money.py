@@ -17,6 +17,7 @@ from decimal import (
     InvalidOperation,
     Overflow,
 )
+from fractions import Fraction
 
 MAX_MAGNITUDE = 400  # decimal places on either side of the point; far beyond any bill, small enough to stay cheap
 MAX_SHOWN_DECIMALS = 20
@@ -172,6 +173,18 @@ def apportion(amounts: Sequence[Decimal], currency: str) -> tuple[int, list[int]
     for index in by_remainder[: sign * total - sum(shares)]:
         shares[index] += 1
     return total * rule.step, [sign * share * rule.step for share in shares]
+
+
+def share_out(total_minor: int, weights: Sequence[Decimal]) -> list[int]:
+    """Whole minor units of the total for each weight (above zero), by largest remainder, the earlier first where they
+    tie; they add up to the total, whatever its sign."""
+    whole = sum(map(Fraction, weights))
+    exact = [abs(total_minor) * Fraction(weight) / whole for weight in weights]
+    shares = [int(part) for part in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda place: shares[place] - exact[place])
+    for place in by_remainder[: abs(total_minor) - sum(shares)]:
+        shares[place] += 1
+    return [share if total_minor >= 0 else -share for share in shares]
 
 
 def minimum_charge(currency: str) -> int:

@@ -1,15 +1,27 @@
 from django.urls import URLPattern, path
 
-from billing.views import billing_details, bills, comparison, coupons, forecast, invoices, overview, plan
+from billing.views import (
+    billing_details,
+    bills,
+    comparison,
+    coupons,
+    forecast,
+    invoices,
+    overview,
+    plan,
+    project_shares,
+)
 from billing.webhooks import stripe_webhook
 
 app_name = "billing"
 urlpatterns: list[URLPattern] = [
     path("o/<slug:slug>/", overview.overview, name="overview"),
     path("o/<slug:slug>/bill/", bills.bill, name="bill"),
+    path("o/<slug:slug>/bill/projects/", project_shares.bill_by_project, name="bill_by_project"),
     path("o/<slug:slug>/forecast/", forecast.forecast, name="forecast"),
     path("o/<slug:slug>/invoices/", invoices.invoices, name="invoices"),
     path("o/<slug:slug>/invoices/<str:number>/", invoices.invoice, name="invoice"),
+    path("o/<slug:slug>/invoices/<str:number>/projects/", project_shares.invoice_by_project, name="invoice_by_project"),
     path("o/<slug:slug>/invoices/<str:number>/payment/", invoices.invoice_payment, name="invoice_payment"),
     path("o/<slug:slug>/plan/", plan.plan, name="plan"),
     path("o/<slug:slug>/plan/comparison/", comparison.tariff_comparison, name="tariff_comparison"),

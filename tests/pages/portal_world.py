@@ -57,6 +57,7 @@ def build_world(organisation: Organisation, rows: int = 1) -> World:
         "accounts:keys_revocation": {"?": f"?key={key['public_id']}"},
         "billing:invoice": invoice,
         "billing:invoice_payment": invoice,
+        "billing:invoice_by_project": invoice,
         "billing:subscription_create": other_plan,
         "billing:plan_change": other_plan,
         **dict.fromkeys(("api-key", "api-key-rotation", "api-key-revocation"), key),

@@ -13,7 +13,7 @@ SHORT, LONG = 3, 25
 # Queries of a page at most, of which session, user and membership are three. Bills and choices of plans take more,
 # and a change of plan shows three bills.
 FEW = 20
-MOST = {"billing:overview": 26, "billing:plan_change": 47}
+MOST = {"billing:bill_by_project": 21, "billing:overview": 26, "billing:plan_change": 47}
 
 
 def costs(client: Any, world: World) -> dict[str, int]:
