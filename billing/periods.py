@@ -13,6 +13,7 @@ from calendar import monthrange
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import pairwise
 from typing import ClassVar, Self
 from zoneinfo import ZoneInfo
@@ -156,7 +157,12 @@ def period_boundary(anchor: datetime, *, number: int, zone: ZoneInfo, cadence: C
     The day is clamped to the month's length. A time skipped by the clock becomes the first quarter hour after the gap,
     a time that occurs twice its first occurrence. Raises AnchorOffQuarterHour and NaiveInstant.
     """
-    anchor = in_utc(anchor)
+    return _boundary(in_utc(anchor), number, zone, cadence)
+
+
+@lru_cache(maxsize=4096)
+def _boundary(anchor: datetime, number: int, zone: ZoneInfo, cadence: Cadence) -> datetime:
+    """Remembered, since a bill asks dozens of times for the same few."""
     if quarter_hour_floor(anchor) != anchor:
         raise AnchorOffQuarterHour(anchor)
     if number == 0:
