@@ -6,7 +6,7 @@ and end on quarter hours, so that no interval of usage is split. Which row wins 
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -105,7 +105,7 @@ def add_price(
     )
     with transaction.atomic():
         wait_for_writers()
-        price.known_from = timezone.now()
+        price.known_from = _next_known_from()
         price.supersedes = _still_standing(supersedes) if supersedes is not None else _same_but_for_the_amount(price)
         price.save(force_insert=True)
         _record(price, actor=actor, request=request)
@@ -116,6 +116,12 @@ def wait_for_writers() -> None:
     """Until the transaction ends, nobody else adds rows."""
     with connection.cursor() as cursor:
         cursor.execute(WRITING)
+
+
+def _next_known_from() -> datetime:
+    """Now, or a moment after the newest row where the clock says otherwise: no two rows become known at once."""
+    newest = Price.objects.aggregate(newest=Max("known_from"))["newest"]
+    return timezone.now() if newest is None else max(timezone.now(), newest + timedelta(microseconds=1))
 
 
 def _still_standing(price: Price) -> Price:

@@ -6,6 +6,7 @@ from io import StringIO
 from itertools import pairwise
 
 import pytest
+import time_machine
 from django.core.management import call_command
 from django.db import DatabaseError, transaction
 
@@ -196,6 +197,16 @@ def test_book_can_be_asked_for_as_it_stood_at_any_time():
     assert amount(at(2020, 1)) is None
     assert book_known_at() == rows[-1].known_from
     assert all(later.supersedes == earlier for earlier, later in pairwise(rows))
+
+
+@pytest.mark.django_db
+def test_no_two_rows_become_known_at_once():
+    with time_machine.travel(NOVEMBER, tick=False):
+        rows = [price("input_tokens", amount, model="gpt-4o") for amount in ("2", "3")]
+    with time_machine.travel(OCTOBER, tick=False):
+        rows.append(price("input_tokens", "4", model="gpt-4o"))
+    assert rows[0].known_from == NOVEMBER
+    assert rows[0].known_from < rows[1].known_from < rows[2].known_from
 
 
 @pytest.mark.django_db
