@@ -248,6 +248,8 @@ SPECTACULAR_SETTINGS = {
 
 # Events older than this are refused, so that an old resend can never be charged again.
 LATE_WINDOW_DAYS = env.integer("LATE_WINDOW_DAYS", default=35, minimum=1)
+# New series of one meter and organisation in a month; past it their labels read "(other)".
+SERIES_PER_MONTH = env.integer("SERIES_PER_MONTH", default=10_000, minimum=1)
 # Whole months of receipt for which events are kept; 0: for ever. Totals, bills and seals always are.
 EVENT_RETENTION_MONTHS = env.integer("EVENT_RETENTION_MONTHS", default=0)
 # Where each month is written to, and checked, before it is dropped. Empty: nowhere.

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from accounts.enqueue import enqueue_on_commit
 from accounts.models import Organisation
-from metering import admission, aggregation, alerting, alerts, recounting, usage_imports
+from metering import admission, aggregation, alerting, alerts, bounding, recounting, usage_imports
 from metering.admission.denials import forget_denials_before
 from metering.admission.settling import MOST_EXPIRED
 from metering.backfilling import run_backfill
@@ -151,3 +151,10 @@ def run_meter_backfills() -> None:
         more = more or not progress.is_finished
     if more:
         enqueue_on_commit(run_meter_backfills)
+
+
+@shared_task
+def bound_series() -> None:
+    """Bound the meters of organisations that get too many new series."""
+    for limit in bounding.bound_series(timezone.now()):
+        logger.warning("%s got %s new series this month: from now on they read (other).", limit, limit.series)

@@ -13,6 +13,7 @@ from django.utils.timesince import timesince
 
 from accounts.models import Organisation
 from metering.aggregation import Lag, lag
+from metering.aggregation.statement import OTHER
 from metering.buckets import Granularity, bucket_starts, midnight
 from metering.exact import exact_sum, exact_text
 from metering.forms import TOKENS, UsageForm
@@ -113,6 +114,8 @@ class Figures:
     since_last_received: str
     # Whether the range is still running.
     is_live: bool
+    # Whether some labels read "(other)" because there were too many.
+    is_bounded: bool
 
     @property
     def fingerprint(self) -> str:
@@ -162,6 +165,7 @@ def figures(organisation: Organisation, question: Question, now: datetime) -> Fi
         last_received_at=received_at,
         since_last_received=_since(received_at, now),
         is_live=question.start <= now < question.end,
+        is_bounded=any(one.value == OTHER for one in groups),
     )
 
 

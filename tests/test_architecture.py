@@ -37,6 +37,7 @@ ORGANISATION_IN_ANOTHER_WAY = {
     "metering.UsageInterval": "leads the primary key of a distributed table that knows no foreign keys",
     "metering.UsageDay": "leads the primary key of a distributed table that knows no foreign keys",
     "metering.MeterBackfill": "one row goes through all organisations and says at which it is",
+    "metering.SeriesLimit": "stands beside the series, which know no foreign keys",
     "metering.UniqueValue": "leads the primary key of a distributed table that knows no foreign keys",
     "metering.UniqueDayValue": "leads the primary key of a distributed table that knows no foreign keys",
     "metering.QuotaWindow": "leads the primary key of a distributed table that knows no foreign keys",

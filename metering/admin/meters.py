@@ -11,10 +11,10 @@ from django.utils import timezone
 from django.utils.html import format_html_join
 from unfold.decorators import display
 
-from accounts.admin_rows import OperatorAdmin, ReadOnlyInline, operator_of
+from accounts.admin_rows import OperatorAdmin, ReadOnlyAdmin, ReadOnlyInline, operator_of
 from metering.admin.meter_forms import RULE, MeterForm
 from metering.defining import archive_meter, define_meter, revise_meter, reword_meter, untouched_from
-from metering.models import Meter, MeterRevision
+from metering.models import Meter, MeterRevision, SeriesLimit
 from metering.previewing import preview_meter
 
 # What totals are made of.
@@ -103,6 +103,14 @@ class MeterAdmin(OperatorAdmin):
         now, operator = timezone.now(), operator_of(request)
         done = sum(archive_meter(meter, now=now, actor=operator, request=request) for meter in rows)
         messages.success(request, f"Archived: {done}. Their totals stay.")
+
+
+@admin.register(SeriesLimit)
+class SeriesLimitAdmin(ReadOnlyAdmin):
+    """Meters of organisations that got too many series: what their labels read since."""
+
+    list_display = ("organisation", "meter", "series", "starts_at", "ends_at", "noticed_at")
+    list_select_related = ("organisation", "meter")
 
 
 def _posted(request: HttpRequest) -> Iterator[tuple[str, str]]:

@@ -39,7 +39,7 @@ def used_by_minute(cursor: Any, events: Sql, rules: Sequence[Rule], *, correctio
     if corrections is not None:
         both = BOTH.format(events=source.text, corrections=corrections.text)
         source = Sql(both, source.params + corrections.params)
-    by_call = [replace(rule, dimensions=DIMENSIONS) for rule in rules]
+    by_call = [replace(rule, dimensions=DIMENSIONS, is_bounded=False) for rule in rules]
     found = readings(source, by_call, is_signed=corrections is not None, step="1 minute")
     cursor.execute(USED.format(readings=found.text), found.params)
     rows = cursor.fetchall()

@@ -1,12 +1,12 @@
 """Meters as the statements need them: one rule per meter and revision, with the instants between which it reads."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from metering.members import Condition, Tiers, conditions_of, tiers_of
-from metering.models import Aggregation, Meter
+from metering.models import Aggregation, Meter, SeriesLimit
 from metering.models.meters import SUMMED
 
 
@@ -31,6 +31,8 @@ class Rule:
     conditions: tuple[Condition, ...]
     since: datetime | None
     until: datetime | None
+    # Whether an organisation had too many series of it in that time: then their labels read "(other)".
+    is_bounded: bool = False
 
     @property
     def column(self) -> tuple[Any, ...]:
@@ -41,7 +43,10 @@ class Rule:
 def rules_between(first: datetime, last: datetime) -> tuple[Rule, ...]:
     """The rules that read events of `first` to `last`, both included; an archived meter reads what came before that."""
     meters = Meter.objects.filter(effective_from__lte=last).prefetch_related("revisions").order_by("pk")
-    return tuple(rule for meter in meters for rule in _rules(meter, first, last))
+    limits = SeriesLimit.objects.filter(starts_at__lte=last, ends_at__gt=first)
+    bounded = set(limits.values_list("meter_id", flat=True))
+    rules = (rule for meter in meters for rule in _rules(meter, first, last))
+    return tuple(replace(rule, is_bounded=rule.meter_id in bounded) for rule in rules)
 
 
 def summed(rules: Iterable[Rule]) -> tuple[Rule, ...]:

@@ -91,6 +91,16 @@ def readings(source: Sql, rules: Sequence[Rule], *, is_signed: bool = False, ste
 COUNT = ("", None, None, ())
 MODEL = Dimension("model", None)
 
+# What stands in place of labels where there are too many series, and the dimensions that prices depend on.
+OTHER = "(other)"
+PRICED_BY = frozenset({"model", "service_tier", "context_tier", "cache_ttl", "region"})
+BOUNDED = """
+CASE WHEN coalesce(r.{column}, '') <> '' AND EXISTS (
+    SELECT FROM metering_serieslimit l
+    WHERE l.organisation_id = r.organisation_id AND l.meter_id = %s
+      AND l.starts_at <= r.starts_at AND r.starts_at < l.ends_at)
+THEN %s::text ELSE r.{column} END"""
+
 
 def dimension_columns(rules: Sequence[Rule]) -> dict[Dimension, str]:
     """Every dimension that the rules keep apart, and the column that holds it; the model is always there."""
@@ -108,10 +118,25 @@ def dimension_values(columns: dict[Dimension, str]) -> list[Sql]:
 
 def model_and_labels(rule: Rule, columns: dict[Dimension, str]) -> Sql:
     """The last two places of a meter's row: its model, and its other dimensions as an object."""
-    model = f"r.{columns[MODEL]}" if MODEL in rule.dimensions else "''::text"
     labels = [one for one in rule.dimensions if one != MODEL]
-    pairs = ", ".join(f"%s::text, r.{columns[one]}" for one in labels)
-    return Sql(f"{model}, jsonb_strip_nulls(jsonb_build_object({pairs}))", tuple(one.name for one in labels))
+    dropped = _dropped_where_bounded(rule)
+    found = {one: _shown(columns[one], rule, one in dropped) for one in (MODEL, *labels)}
+    model = found[MODEL] if MODEL in rule.dimensions else Sql("''::text")
+    pairs = joined([Sql(f"%s::text, {found[one].text}", (one.name, *found[one].params)) for one in labels], ", ")
+    return Sql(f"{model.text}, jsonb_strip_nulls(jsonb_build_object({pairs.text}))", model.params + pairs.params)
+
+
+def _dropped_where_bounded(rule: Rule) -> set[Dimension]:
+    """The dimensions that read "(other)" where there are too many series: those that no price looks at, or all."""
+    optional = {one for one in rule.dimensions if one.name not in PRICED_BY}
+    return optional or set(rule.dimensions)
+
+
+def _shown(column: str, rule: Rule, is_dropped: bool) -> Sql:
+    """The dimension's column; where its organisation is bounded and it has a value, what stands for all others."""
+    if not rule.is_bounded or not is_dropped:
+        return Sql(f"r.{column}")
+    return Sql(BOUNDED.format(column=column), (rule.meter_id, OTHER))
 
 
 def within(rule_column: tuple[Any, ...], value: Sql) -> Sql:

@@ -23,7 +23,7 @@ from metering.models.quotas import (
 )
 from metering.models.seals import Seal, SealTile
 from metering.models.totals_checks import TotalsCheck
-from metering.models.usage import Series, UniqueDayValue, UniqueValue, UsageDay, UsageInterval
+from metering.models.usage import Series, SeriesLimit, UniqueDayValue, UniqueValue, UsageDay, UsageInterval
 from metering.models.usage_imports import UsageImport, UsageImportPiece, UsageImportRefusal
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "Seal",
     "SealTile",
     "Series",
+    "SeriesLimit",
     "SetBy",
     "TotalsCheck",
     "UniqueDayValue",

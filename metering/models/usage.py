@@ -3,8 +3,9 @@
 Written only by `metering.aggregation`. They are projections of events and can be rebuilt from them to the last digit.
 """
 
-from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.indexes import BrinIndex, GinIndex
 from django.db import models
+from django.db.models.functions import Now
 
 from accounts.models import Organisation
 from metering.models.meters import Meter
@@ -27,11 +28,17 @@ class Series(models.Model):
     model = models.TextField(blank=True)
     # The meter's other dimensions as text: {"service_tier": "batch"}.
     labels = models.JSONField(default=dict)
+    # Written by the database.
+    first_seen_at = models.DateTimeField(db_default=Now())
 
     class Meta:
         db_table = "series"
         verbose_name_plural = "series"
-        indexes = [GinIndex(fields=["labels"], name="series_labels", opclasses=["jsonb_path_ops"])]
+        indexes = [
+            GinIndex(fields=["labels"], name="series_labels", opclasses=["jsonb_path_ops"]),
+            # Rows come in the order of time: what is new is found in next to no space.
+            BrinIndex(fields=["first_seen_at"], name="series_first_seen"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.meter_id} {self.model}"
@@ -119,3 +126,30 @@ class UniqueDayValue(models.Model):
 
     def __str__(self) -> str:
         return f"{self.series_id} {self.digest}"
+
+
+class SeriesLimit(models.Model):
+    """A meter of an organisation that had too many new series: until the month ends, its labels read "(other)".
+
+    Written by `metering.bounding`, never changed: folding, comparing and rebuilding all go by it.
+    """
+
+    organisation = models.ForeignKey(
+        Organisation, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    )
+    meter = models.ForeignKey(Meter, on_delete=models.PROTECT, related_name="+")
+    # Quarter hours from the first on, up to the second.
+    starts_at = models.DateTimeField()
+    ends_at = models.DateTimeField()
+    # New series of the month when it was noticed.
+    series = models.PositiveIntegerField()
+    noticed_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["-pk"]
+        constraints = [
+            models.UniqueConstraint(fields=["organisation", "meter", "ends_at"], name="series_limit_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.meter} of {self.organisation}"
