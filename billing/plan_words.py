@@ -6,6 +6,7 @@ from decimal import Decimal
 
 from django.db.models import Prefetch
 
+from accounts.models import Organisation
 from billing import rating
 from billing.catalogue import components_of
 from billing.models import Plan, PlanVersion, PriceComponent
@@ -36,12 +37,12 @@ class PlanOffer:
     components: tuple[ComponentWords, ...]
 
 
-def offers() -> list[PlanOffer]:
-    """The plans that customers may choose themselves, in the operator's order."""
+def offers(organisation: Organisation | None = None) -> list[PlanOffer]:
+    """The plans that customers may choose themselves, in the operator's order; those made for the organisation too."""
     names = meter_names()
     published = PlanVersion.objects.filter(published_at__isnull=False).order_by("-number")
     rows = published.prefetch_related("components__meter")
-    plans = Plan.objects.on_offer().prefetch_related(Prefetch("versions", rows, to_attr="published"))
+    plans = Plan.objects.on_offer(organisation).prefetch_related(Prefetch("versions", rows, to_attr="published"))
     versions = [plan.published[0] for plan in plans if plan.published]
     return [offer_of(version, names) for version in versions]
 

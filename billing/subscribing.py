@@ -238,7 +238,7 @@ def _create(
     trial_days: int | None,
     now: datetime,
 ) -> Subscription:
-    days = _trial_days(organisation, plan_version) if trial_days is None else trial_days
+    days = trial_days_of(organisation, plan_version) if trial_days is None else trial_days
     trial_ends_at = days_later(anchor_at, days, organisation.zone) if days else None
     is_on_trial = trial_ends_at is not None and trial_ends_at > now
     try:
@@ -256,7 +256,8 @@ def _create(
         raise AlreadySubscribed from error
 
 
-def _trial_days(organisation: Organisation, plan_version: PlanVersion) -> int:
+def trial_days_of(organisation: Organisation, plan_version: PlanVersion) -> int:
+    """How long a trial the organisation would have: one in its life."""
     had_one = Subscription.objects.for_organisation(organisation).exclude(trial_ends_at=None).exists()
     return 0 if had_one else plan_version.trial_days
 

@@ -121,7 +121,7 @@ def compare_tariffs(
     """
     subscription = current_subscription(organisation, now)
     current = schedules.version_at(subscription, now) if subscription else None
-    candidates = offers()
+    candidates = offers(organisation)
     currency = _currency(current, candidates)
     if current is not None and current not in [offer.version for offer in candidates]:
         candidates = [offer_of(current), *candidates]

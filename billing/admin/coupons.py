@@ -3,12 +3,16 @@
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import Model
-from django.http import HttpRequest
-from unfold.decorators import display
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils import timezone
+from unfold.decorators import action, display
 
-from accounts.admin_rows import OperatorAdmin, ReadOnlyInline, operator_of
+from accounts.admin_rows import OperatorAdmin, ReadOnlyAdmin, ReadOnlyInline, operator_of
 from accounts.errors import DomainError
 from billing import couponing
 from billing.discounts import words_of
@@ -60,6 +64,46 @@ class CouponAdminForm(forms.ModelForm):
 class Redemptions(ReadOnlyInline):
     model = CouponRedemption
     fields = readonly_fields = ("organisation", "subscription", "redeemed_at", "starts_at", "withdrawn_at")
+
+
+@admin.register(CouponRedemption)
+class CouponRedemptionAdmin(ReadOnlyAdmin):
+    list_display = ("coupon", "organisation", "redeemed_at", "starts_at", "withdrawn_at")
+    list_select_related = ("coupon", "organisation")
+    search_fields = ("coupon__code", "organisation__name")
+    fields = readonly_fields = (
+        "public_id",
+        "coupon",
+        "organisation",
+        "subscription",
+        "redeemed_at",
+        "starts_at",
+        "withdrawn_at",
+    )
+    actions_detail = ("take_away",)
+
+    def has_act_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("billing.change_couponredemption")
+
+    @action(description="Take away…", url_path="withdrawal", permissions=("act",))
+    def take_away(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        redemption = get_object_or_404(CouponRedemption.objects.select_related("coupon"), pk=object_id)
+        if request.method != "POST" or request.POST.get("confirmed") != "yes":
+            context = {
+                **self.admin_site.each_context(request),
+                "title": f"Take {redemption.coupon} away?",
+                "opts": self.opts,
+                "rows": [redemption.organisation],
+                "consequence": "The running period keeps it; those after it are charged in full.",
+                "label": "Take it away",
+            }
+            return TemplateResponse(request, "accounts/admin_confirm.html", context)
+        try:
+            couponing.withdraw_redemption(redemption, now=timezone.now(), actor=operator_of(request), request=request)
+            messages.success(request, f"{redemption.coupon} is taken away.")
+        except DomainError as error:
+            messages.error(request, error.sentence)
+        return redirect(reverse("admin:billing_couponredemption_change", args=[redemption.pk]))
 
 
 @admin.register(Coupon)

@@ -26,7 +26,7 @@ from billing.models import BillingDetails, Subscription
 def plan(request: MemberRequest) -> HttpResponse:
     now = timezone.now()
     subscription = subscribing.current_subscription(request.organisation, now)
-    offers = plan_words.offers()
+    offers = plan_words.offers(request.organisation)
     context: dict[str, Any] = {
         "active_nav": "plan",
         "subscription": subscription,
@@ -62,7 +62,8 @@ def subscription_create(request: MemberRequest) -> HttpResponse:
             f"You are on {offer.plan.name} now.",
             done="billing:overview",
         )
-    return _confirm(request, "billing/subscription_create.html", offer=offer)
+    trial_days = subscribing.trial_days_of(request.organisation, offer.version)
+    return _confirm(request, "billing/subscription_create.html", offer=offer, trial_days=trial_days)
 
 
 @member_required(Capability.MANAGE_BILLING)
@@ -195,7 +196,7 @@ def _is_at_once(request: MemberRequest) -> bool:
 def _offer_named(request: MemberRequest) -> plan_words.PlanOffer:
     """The plan named in the address, among those on offer."""
     key = request.GET.get("plan", "")
-    offer = next((choice for choice in plan_words.offers() if choice.plan.key == key), None)
+    offer = next((choice for choice in plan_words.offers(request.organisation) if choice.plan.key == key), None)
     if offer is None:
         raise Http404("There is no such plan.")
     return offer

@@ -1,12 +1,14 @@
 """The pages of billing: who may see and do what, and what they show."""
 
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 import time_machine
 from django.contrib.messages import get_messages
 
 from accounts.models import AuditEntry
+from billing import catalogue
 from billing.forecasting import make_forecasts
 from billing.invoicing import close_period
 from billing.models import BillingDetails, Subscription
@@ -295,3 +297,26 @@ def test_plan_can_be_cancelled_at_once(client_for, olivia, acme, subscription):
     client_for(olivia).post("/o/acme/plan/cancellation/", {"when": "now"})
 
     assert current_subscription(acme, NOW + timedelta(minutes=15)) is None
+
+
+def test_plan_made_for_one_organisation_is_offered_to_that_one_alone(client_for, olivia, gus, acme, globex):
+    special = team("special", fee="7")
+    special.plan.organisation, special.plan.is_public = acme, False
+    special.plan.save()
+
+    assert b"Choose Special" in client_for(olivia).get("/o/acme/plan/").content
+    assert b"Special" not in client_for(gus).get("/o/globex/plan/").content
+    assert client_for(gus).post("/o/globex/plan/subscription/?plan=special").status_code == 404
+
+
+def test_trial_is_announced_before_choosing_and_on_the_plan(client_for, olivia, acme):
+    version = catalogue.draft_version(catalogue.create_plan("try", name="Try", is_public=True), currency="USD")
+    version.trial_days = 14
+    version.save()
+    catalogue.add_flat_fee(version, label="Fee", amount=Decimal(9))
+    catalogue.publish_version(version, now=NOW)
+    client = client_for(olivia)
+
+    assert "14 days on trial" in client.get("/o/acme/plan/subscription/?plan=try").content.decode()
+    client.post("/o/acme/plan/subscription/?plan=try")
+    assert "Your trial runs until" in client.get("/o/acme/plan/").content.decode()

@@ -131,3 +131,15 @@ def test_terms_of_a_redeemed_coupon_do_not_change_in_the_admin(desk, subscriptio
     assert b"It was redeemed already" in page.content
     made.refresh_from_db()
     assert made.percent == 5
+
+
+def test_coupon_is_taken_away_after_asking(desk, operator, subscription):
+    save_coupon(Coupon(code="FIVE", name="Five", percent=Decimal(5)))
+    desk.post(address(subscription, "coupon"), {"code": "FIVE"})
+    page = f"/admin/billing/couponredemption/{subscription.redemptions.get().pk}/withdrawal/"
+
+    assert "Take FIVE away?" in desk.get(page).content.decode()
+    assert subscription.redemptions.get().withdrawn_at is None
+    desk.post(page, {"confirmed": "yes"})
+
+    assert subscription.redemptions.get().withdrawn_at == NOW
