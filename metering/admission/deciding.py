@@ -12,13 +12,13 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from accounts.api_keys import PresentedKey, find_presented_key
+from accounts.api_keys import PresentedKey
 from accounts.key_restrictions import allows_model
 from accounts.prepared import run_prepared
 from accounts.public_ids import new_public_id
 from metering.admission import denials
 from metering.admission.counters import Counter, counters_of, spend_of
-from metering.admission.lookups import Terms, terms_of
+from metering.admission.lookups import Terms, look_up
 from metering.admission.requests import (
     LONGEST,
     SHORTEST,
@@ -48,12 +48,15 @@ ORDER BY p.place"""
 _encode = msgspec.json.Encoder(decimal_format="string").encode
 
 
-def admit(request: AdmissionRequest, *, now: datetime) -> Admission:
-    """Decide about a call and, if it may run, hold what it needs. The same call id is answered with its first hold."""
-    key = find_presented_key(request.key_digest)
-    if key is None:
+def admit(request: AdmissionRequest, *, now: datetime, service_token_id: int | None = None) -> Admission:
+    """Decide about a call and, if it may run, hold what it needs. The same call id is answered with its first hold.
+
+    Where the gateway's token is only remembered, name it: raises TokenEnded unless it is live.
+    """
+    found = _look_up(request, now, service_token_id)
+    if found is None:
         return Admission(request.call_id, None, refusal("key_unknown"))
-    terms = terms_of(key, model=request.model, end_user=request.end_user, now=now)
+    key, terms = found
     answer, counters = _prepare(request, key, terms, now)
     if answer.refusal is None:
         answer = _take(request, key, terms, answer, counters, now)
@@ -64,14 +67,10 @@ def admit(request: AdmissionRequest, *, now: datetime) -> Admission:
 
 def would_admit(request: AdmissionRequest, *, now: datetime) -> Admission:
     """What `admit` would answer now to a call that it has not seen; nothing is held and nothing noted."""
-    key = find_presented_key(request.key_digest)
-    if key is None:
+    found = _look_up(request, now)
+    if found is None:
         return Admission(request.call_id, None, refusal("key_unknown"))
-    return would_admit_key(request, key, now=now)
-
-
-def would_admit_key(request: AdmissionRequest, key: PresentedKey, *, now: datetime) -> Admission:
-    terms = terms_of(key, model=request.model, end_user=request.end_user, now=now)
+    key, terms = found
     answer, counters = _prepare(request, key, terms, now)
     if answer.refusal is not None:
         return answer
@@ -82,10 +81,10 @@ def would_admit_key(request: AdmissionRequest, key: PresentedKey, *, now: dateti
 
 def identify(request: AdmissionRequest, *, now: datetime) -> Admission:
     """Whose key it is, and whether it may be used at all: nothing is estimated, held or noted. For what is no call."""
-    key = find_presented_key(request.key_digest)
-    if key is None:
+    found = _look_up(request, now)
+    if found is None:
         return Admission(request.call_id, None, refusal("key_unknown"))
-    terms = terms_of(key, model=request.model, end_user=request.end_user, now=now)
+    key, terms = found
     return Admission(
         call_id=request.call_id,
         id=None,
@@ -94,6 +93,14 @@ def identify(request: AdmissionRequest, *, now: datetime) -> Admission:
         project=key.project_public_id,
         api_key=key.api_key_public_id,
         unreachable=terms.unreachable,
+    )
+
+
+def _look_up(
+    request: AdmissionRequest, now: datetime, service_token_id: int | None = None
+) -> tuple[PresentedKey, Terms] | None:
+    return look_up(
+        request.key_digest, model=request.model, end_user=request.end_user, now=now, service_token_id=service_token_id
     )
 
 

@@ -2,44 +2,56 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Any
 
-from accounts.api_keys import PresentedKey
+from accounts.api_auth import LIVE_TOKEN
+from accounts.api_keys import FIND_PRESENTED_KEY, PresentedKey
+from accounts.errors import DomainError
 from accounts.prepared import run_prepared
 from metering.admission.requests import Unreachable
 from metering.quota_windows import Span
 
-# One row: numbers travel as text, since JSON would make them floating.
-TERMS = """
-SELECT
+_KEY_COLUMNS = [field.name for field in fields(PresentedKey)]
+# One row, whether or not there is such a key; numbers travel as text, since JSON would make them floating.
+LOOK_UP = f"""
+WITH presented ({", ".join(_KEY_COLUMNS)}) AS ({FIND_PRESENTED_KEY.replace("%s", "%(digest)s")})
+SELECT %(token)s::bigint IS NULL OR {LIVE_TOKEN}, {", ".join(f"k.{name}" for name in _KEY_COLUMNS)},
   (SELECT row_to_json(s) FROM (
       SELECT when_unreachable, unreachable_amount::text, unreachable_requests, currency, default_input_tokens,
              default_output_tokens, plan_models
-      FROM metering_admissionsettings WHERE organisation_id = %(organisation)s) AS s),
+      FROM metering_admissionsettings WHERE organisation_id = k.organisation_id) AS s),
   (SELECT json_agg(q) FROM (
       SELECT q.id, q.public_id, q.measure, m.key AS meter, q.scope, q.end_user, q.window, q.currency, q.set_by,
              q.enforcement = 'hard' AS is_hard, q.model_patterns,
              (q.amount + coalesce((SELECT sum(i.amount) FROM metering_quotaincrease i
-                                   WHERE i.quota_id = q.id AND i.starts_at <= %(now)s AND i.ends_at > %(now)s), 0)
+                                   WHERE i.quota_id = q.id AND i.starts_at <= %(received_at)s
+                                     AND i.ends_at > %(received_at)s), 0)
              )::text AS amount
       FROM metering_quota q LEFT JOIN metering_meter m ON m.id = q.meter_id
-      WHERE q.organisation_id = %(organisation)s AND q.archived_at IS NULL
-        AND CASE q.scope WHEN 'project' THEN q.project_id = %(project)s
-                         WHEN 'api_key' THEN q.api_key_id = %(key)s
+      WHERE q.organisation_id = k.organisation_id AND q.archived_at IS NULL
+        AND CASE q.scope WHEN 'project' THEN q.project_id = k.project_id
+                         WHEN 'api_key' THEN q.api_key_id = k.api_key_id
                          WHEN 'end_user' THEN %(end_user)s <> '' AND q.end_user IN ('', %(end_user)s)
                          ELSE true END
       ORDER BY q.id) AS q),
   (SELECT json_agg(p) FROM (
       SELECT DISTINCT ON (meter_key) meter_key, unit_price::text, currency FROM price_estimate
-      WHERE organisation_id = %(organisation)s AND model IN (%(model)s, '') AND valid_from <= %(now)s
+      WHERE organisation_id = k.organisation_id AND model IN (%(model)s, '') AND valid_from <= %(received_at)s
       ORDER BY meter_key, model <> '' DESC, valid_from DESC) AS p),
   (SELECT json_build_array(extract(epoch FROM starts_at)::bigint, extract(epoch FROM ends_at)::bigint)
    FROM billing_window
-   WHERE organisation_id = %(organisation)s AND starts_at <= %(now)s AND ends_at > %(now)s LIMIT 1)"""
+   WHERE organisation_id = k.organisation_id AND starts_at <= %(received_at)s AND ends_at > %(received_at)s LIMIT 1)
+FROM (SELECT 1) AS one LEFT JOIN presented AS k ON true"""  # noqa: S608 (of names in the code)
+
+
+class TokenEnded(DomainError):
+    code = "token_ended"
+    status = 401
+    sentence = "This token has been revoked or has expired."
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +93,29 @@ class Terms:
     plan_models: tuple[str, ...]
 
 
-def terms_of(key: PresentedKey, *, model: str, end_user: str, now: datetime) -> Terms:
-    """Everything but the counters themselves, in one look-up."""
+def look_up(
+    digest: str, *, model: str, end_user: str, now: datetime, service_token_id: int | None = None
+) -> tuple[PresentedKey, Terms] | None:
+    """The key with that digest and everything but the counters themselves, in one look-up; None: there is no such key.
+
+    Raises TokenEnded if a service token is given that is no longer live.
+    """
     places = {
-        "organisation": key.organisation_id,
-        "project": key.project_id,
-        "key": key.api_key_id,
+        "digest": digest,
         "end_user": end_user,
         "model": model,
-        "now": now,
+        "received_at": now,
+        "token": service_token_id,
     }
-    settings, quotas, prices, billing = run_prepared(TERMS, places).fetchone() or (None,) * 4
+    is_token_live, *columns = run_prepared(LOOK_UP, places).fetchone()  # type: ignore[misc]
+    if not is_token_live:
+        raise TokenEnded
+    *of_key, settings, quotas, prices, billing = columns
+    key = PresentedKey(*of_key)
+    return None if key.api_key_id is None else (key, _terms(settings, quotas, prices, billing))
+
+
+def _terms(settings: Any, quotas: Any, prices: Any, billing: Any) -> Terms:
     chosen = _decoded(settings) or {}
     priced = _decoded(prices) or []
     bounds = _decoded(billing)

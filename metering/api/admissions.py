@@ -10,14 +10,17 @@ import msgspec
 from django.http import HttpResponse
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
+from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from accounts.api_auth import RememberedTokenAuthentication, TokenAuthentication, caller_of, confirm_token
 from accounts.credentials import digest_of
 from accounts.models import Scope
 from accounts.problems import Problem
 from metering import admission
 from metering.admission import Admission, AdmissionRequest, Limit
+from metering.admission.lookups import TokenEnded
 from metering.api import admissions_schema
 from metering.api.admission_headers import headers_of
 from metering.api.bodies import read_whole
@@ -62,12 +65,23 @@ class Admissions(APIView):
         raw = read_whole(request._request, BODY_MAX_BYTES)
         now = timezone.now()
         if many := _many(raw):
+            confirm_token(request)
             return _json({"admissions": [answer_body(admission.admit(one, now=now), now) for one in many]})
-        answer = admission.admit(_asked(_decoded(raw, AskedAdmission)), now=now)
+        asked = _asked(_decoded(raw, AskedAdmission))
+        try:
+            answer = admission.admit(asked, now=now, service_token_id=caller_of(request).token.pk)
+        except TokenEnded:
+            confirm_token(request)
+            raise
         response = _json(answer_body(answer, now))
         for name, value in headers_of(answer, now).items():
             response.headers[name] = value
         return response
+
+    def get_authenticators(self) -> list[BaseAuthentication]:
+        """The statement that looks the key up also looks whether the token is live."""
+        is_asking = self.request is not None and self.request.method == "POST"
+        return [RememberedTokenAuthentication() if is_asking else TokenAuthentication()]
 
 
 class OneAdmission(APIView):

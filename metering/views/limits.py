@@ -11,13 +11,11 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from accounts.access import MemberRequest, member_required
-from accounts.api_keys import find_presented_key
 from accounts.errors import DomainError
 from accounts.models import ApiKey, Capability
 from accounts.pages import render_page
 from metering import quotas
-from metering.admission import Admission, AdmissionRequest
-from metering.admission.deciding import would_admit_key
+from metering.admission import Admission, AdmissionRequest, would_admit
 from metering.forms import AdmissionSettingsForm, LimitChangeForm, LimitForm, SimulationForm
 from metering.limits_page import LimitRow, calls_in_flight, limit_rows
 from metering.models import AdmissionSettings, Denial, Measure, PriceEstimate, Quota, QuotaScope, SetBy, Window
@@ -153,9 +151,6 @@ def simulation(request: MemberRequest) -> HttpResponse:
 
 def _rehearse(request: MemberRequest, asked: dict[str, Any], now: Any) -> Admission:
     key = ApiKey.objects.for_organisation(request.organisation).get(public_id=asked["key"])
-    presented = find_presented_key(key.newest_secret.digest)
-    if presented is None:
-        raise Http404
     wanted = AdmissionRequest(
         call_id="rehearsal",
         key_digest=key.newest_secret.digest,
@@ -165,7 +160,7 @@ def _rehearse(request: MemberRequest, asked: dict[str, Any], now: Any) -> Admiss
         prompt_tokens=asked["prompt"],
         max_tokens=asked["answer"],
     )
-    return would_admit_key(wanted, presented, now=now)
+    return would_admit(wanted, now=now)
 
 
 def _quota(request: MemberRequest, public_id: str) -> Quota:

@@ -6,6 +6,7 @@ from decimal import Decimal
 import pytest
 import time_machine
 
+from accounts.tokens import revoke_token
 from metering.models import Hold
 from metering.quotas import QuotaSpec, define_quota
 
@@ -164,3 +165,15 @@ def test_no_access_token_may_ask(api, acme, acme_access_token, call):
 def test_answers_never_repeat_the_key(gateway, call, acme_key):
     assert acme_key.secret not in gateway.post(ADDRESS, call).content.decode()
     assert acme_key.secret not in gateway.post(ADDRESS, {**call, "estimate": 5}).content.decode()
+
+
+def test_a_token_that_was_revoked_asks_no_more_though_it_is_remembered(acme, gateway, call, service_token):
+    assert gateway.post("/v1/admissions", call).status_code == 200
+
+    revoke_token(service_token.token, actor="test")
+
+    for body in (call | {"call_id": "c-2"}, call | {"api_key": "sk-kt-nobody"}, {"admissions": [call]}):
+        answer = gateway.post("/v1/admissions", body)
+        assert answer.status_code == 401
+        assert answer.json()["code"] == "token_revoked"
+    assert Hold.objects.count() == 1
