@@ -1,7 +1,7 @@
 """Kilotoken's API over kept-open connections. Standard library only.
 
-`ask` is for a call that somebody waits for: one short try, and once the other side was found missing, nobody waits for
-it again for half a second. `post_patiently` is for the spool.
+`ask` is for a call that somebody waits for: one short try, and once the other side was found missing twice in a row,
+nobody waits for it again for half a second. `post_patiently` is for the spool.
 """
 
 import http.client
@@ -44,6 +44,8 @@ class Api:
         self._timeout = timeout
         self._idle: list[http.client.HTTPConnection] = []
         self._lock = threading.Lock()
+        # Tries in a row that found nobody.
+        self._misses = 0
         self._missing_until = 0.0
 
     def ask(self, method: str, path: str, body: Any = None, *, headers: Mapping[str, str] | None = None) -> Answer:
@@ -53,8 +55,11 @@ class Api:
         try:
             answer = self._exchange(method, path, body, headers or {}, self._timeout)
         except Unreachable:
-            self._missing_until = time.monotonic() + PAUSE
+            self._misses += 1
+            if self._misses > 1:
+                self._missing_until = time.monotonic() + PAUSE
             raise
+        self._misses = 0
         # A limit on requests to Kilotoken itself would come as a problem; a refused call comes with its decision.
         if answer.status >= 500 or (answer.status == 429 and "decision" not in answer.body):
             raise Unreachable(f"status {answer.status}")
@@ -68,7 +73,7 @@ class Api:
             raise NotTaken(str(error)) from error
         if answer.status >= 500 or answer.status in (408, 429):
             raise NotTaken(f"status {answer.status}")
-        self._missing_until = 0.0
+        self._misses, self._missing_until = 0, 0.0
         return answer
 
     def _exchange(self, method: str, path: str, body: Any, headers: Mapping[str, str], timeout: float) -> Answer:
