@@ -1,5 +1,9 @@
 """The modules that every gateway in Python shares, against a running server: asked, reported, and through outages."""
 
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +13,7 @@ import pytest
 
 from accounts.api_keys import revoke_api_key
 from metering.models import AdmissionSettings, Event, Hold
+from tests.gateways.conftest import GATEWAYS
 
 from kilotoken_gateway import Gateway, Refused, Settings, digest_of  # isort: skip  found where conftest says
 
@@ -48,8 +53,7 @@ def admit(gateway: Gateway, secret: str, **fields: Any) -> Any:
 
 
 def report(gateway: Gateway, admitted: Any, **data: Any) -> None:
-    event = {"specversion": "1.0", "source": "test", "id": admitted.call_id, "type": "ai.usage"}
-    gateway.report(event | {"subject": admitted.digest, "data": {"model": admitted.model} | data | admitted.reference})
+    gateway.report(gateway.event(admitted, {"model": admitted.model} | data, ended_at=time.time()))
 
 
 def states() -> list[str]:
@@ -172,10 +176,44 @@ def test_a_full_spool_lets_no_new_call_in(made, acme_key):
 
 
 def test_what_was_sent_twice_counts_once(gateway, acme, acme_key, totals):
-    admitted = admit(gateway, acme_key.secret)
-    event = {"specversion": "1.0", "source": "test", "id": "same", "type": "ai.usage", "subject": acme_key.digest}
+    event = gateway.event(admit(gateway, acme_key.secret), {"input_tokens": 3}, ended_at=time.time())
     for _ in range(2):
-        gateway.report(event | {"data": {"input_tokens": 3} | admitted.reference})
+        gateway.report(event)
     assert gateway.spool.drain(10)
     assert Event.objects.count() == 1
     assert totals(acme) == {"input_tokens": 3, "requests": 1}
+
+
+# A gateway that says how many calls it has let through and reported, until it is killed.
+DOOMED = """
+import sys, time, pathlib, uuid
+from kilotoken_gateway import Gateway, Settings, digest_of
+
+url, token, spool, key = sys.argv[1:]
+gateway = Gateway(Settings(url=url, token=token, spool=pathlib.Path(spool), source="doomed"))
+for number in range(3):
+    admitted = gateway.admit(digest_of(key), call_id=str(uuid.uuid4()), model="m-1", prompt_tokens=10, max_tokens=5)
+    if number == 0:
+        gateway.report(gateway.event(admitted, {"input_tokens": 9, "output_tokens": 4}, ended_at=time.time()))
+print("begun", flush=True)
+time.sleep(600)
+"""
+
+
+def test_calls_that_ran_when_a_gateway_was_killed_are_reported_by_the_next(
+    live_server, made, service_token, acme, acme_key, totals, tmp_path
+):
+    environment = os.environ | {"PYTHONPATH": str(GATEWAYS / "litellm")}
+    arguments = [live_server.url, service_token.secret, str(tmp_path / "spool"), acme_key.secret]
+    doomed = subprocess.Popen([sys.executable, "-c", DOOMED, *arguments], env=environment, stdout=subprocess.PIPE)
+    assert doomed.stdout is not None
+    assert doomed.stdout.readline() == b"begun\n"
+    neighbour = made()
+    assert neighbour.spool.drain(10)
+    assert Event.objects.filter(data__metering="estimated").count() == 0
+    doomed.kill()
+    doomed.wait()
+    assert made().spool.drain(10)
+    assert totals(acme) == {"input_tokens": 29, "output_tokens": 4, "requests": 3}
+    assert Event.objects.filter(data__metering="estimated").count() == 2
+    assert set(states()) == {"settled"}

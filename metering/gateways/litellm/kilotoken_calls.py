@@ -5,29 +5,14 @@ them into. What cannot be true is flagged with what was reported; what nobody re
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, TypeGuard
 
 from kilotoken_gateway import Admitted
 
-SOURCE = "litellm"
 # Of a message besides its text: role and separators.
 TOKENS_PER_MESSAGE = 4
 # English and code come to about four bytes a token, other scripts to more tokens per letter and more bytes per letter.
 BYTES_PER_TOKEN = 4
-
-
-def event_of(admitted: Admitted, data: Mapping[str, Any], *, ended_at: float) -> dict[str, Any]:
-    """The CloudEvent that reports the call and settles its hold."""
-    return {
-        "specversion": "1.0",
-        "source": SOURCE,
-        "id": admitted.call_id,
-        "type": "ai.usage",
-        "subject": admitted.digest,
-        "time": datetime.fromtimestamp(ended_at, UTC).isoformat(),
-        "data": {name: value for name, value in data.items() if value is not None} | admitted.reference,
-    }
 
 
 def facts_of(record: Mapping[str, Any], admitted: Admitted) -> dict[str, Any]:

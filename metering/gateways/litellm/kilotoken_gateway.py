@@ -1,8 +1,8 @@
 """A gateway's side of Kilotoken: may this key make this call, and what became of it. Standard library only.
 
-    gateway = Gateway(Settings.from_environment())
+    gateway = Gateway(Settings.from_environment(source="my-gateway"))
     admitted = gateway.admit(digest_of(key), call_id=…, model=…, prompt_tokens=…, max_tokens=…)   # or raises Refused
-    gateway.report(event)          # the usage event: on this machine's disk when it returns, sent by and by
+    gateway.report(gateway.event(admitted, {…}, ended_at=…))    # on this machine's disk when it returns, sent by and by
     gateway.release(admitted)      # the call used nothing
 
 While Kilotoken cannot be reached, calls go on or not as their organisation last wished, up to its bound; their usage
@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +23,7 @@ from urllib.parse import quote
 
 from kilotoken_http import Answer, Api, Unreachable
 from kilotoken_known import Identity, Known, Policy
+from kilotoken_running import Running
 from kilotoken_spool import NotTaken, Record, Spool
 
 # Refusals of the key itself: an outage must not let it in again.
@@ -37,9 +39,11 @@ class Settings:
     timeout: float = 2.0
     # How long a hold lasts if nobody ends it.
     ttl_seconds: int = 600
+    # The source of its events: with their ids, what they are known by.
+    source: str = "gateway"
 
     @classmethod
-    def from_environment(cls) -> "Settings":
+    def from_environment(cls, *, source: str) -> "Settings":
         """KILOTOKEN_URL, _TOKEN, _SPOOL, and for those who need them _SPOOL_MAX_BYTES, _TIMEOUT and _TTL_SECONDS."""
         missing = [name for name in ("KILOTOKEN_URL", "KILOTOKEN_TOKEN", "KILOTOKEN_SPOOL") if not os.environ.get(name)]
         if missing:
@@ -51,6 +55,7 @@ class Settings:
             spool_max_bytes=int(os.environ.get("KILOTOKEN_SPOOL_MAX_BYTES", cls.spool_max_bytes)),
             timeout=float(os.environ.get("KILOTOKEN_TIMEOUT", cls.timeout)),
             ttl_seconds=int(os.environ.get("KILOTOKEN_TTL_SECONDS", cls.ttl_seconds)),
+            source=source,
         )
 
 
@@ -94,6 +99,9 @@ class Gateway:
         self.api = Api(settings.url, settings.token, settings.timeout)
         self.known = Known(settings.spool / "known.sqlite")
         self.spool = Spool(settings.spool, self._deliver, max_bytes=settings.spool_max_bytes)
+        self._running = Running(settings.spool)
+        for event in self._running.left_behind():
+            self.spool.append({"event": event})
 
     # --- Before a call ------------------------------------------------------------------------------------------------
 
@@ -122,7 +130,11 @@ class Gateway:
         end_user: str | None = None,
         client_ip: str | None = None,
     ) -> Admitted:
-        """Hold what the call may need; Refused if there is no room for it. `call_id` must be new for each call."""
+        """Hold what the call may need; Refused if there is no room for it. `call_id` must be new for each call.
+
+        End it by `report` with an event of that id, or by `release`. If this process is killed before, the next one
+        reports the prompt, marked as estimated.
+        """
         if self.spool.is_full:
             raise _unavailable("The gateway has no room left to write down usage.")
         wanted: dict[str, Any] = {"prompt_tokens": prompt_tokens, "max_tokens": max_tokens, "end_user": end_user}
@@ -132,13 +144,15 @@ class Gateway:
         try:
             answer = self.api.ask("POST", "/v1/admissions", body)
         except Unreachable:
-            return self._admit_unasked(digest, call_id, model, (prompt_tokens or 0) + (max_tokens or 0))
+            admitted = self._admit_unasked(digest, call_id, model, (prompt_tokens or 0) + (max_tokens or 0))
+            return self._begun(admitted, prompt_tokens)
         decision = self._decision(answer)
         identity = self._learn(digest, decision)
         estimate = {meter: int(Decimal(str(units))) for meter, units in (decision.get("estimate") or {}).items()}
         self._learn_price(identity.organisation, model, decision.get("quoted"), sum(estimate.values()))
         headers = {name: value for name, value in answer.headers.items() if name.startswith("x-ratelimit-")}
-        return Admitted(call_id, digest, model, identity, str(decision["id"]), estimate, headers)
+        admitted = Admitted(call_id, digest, model, identity, str(decision["id"]), estimate, headers)
+        return self._begun(admitted, prompt_tokens)
 
     def extend(self, admitted: Admitted, more: Mapping[str, int]) -> bool:
         """Hold more for a call that runs on; False if there is no room. True too while nobody can be asked."""
@@ -156,17 +170,38 @@ class Gateway:
     def report(self, event: Record) -> None:
         """Send a usage event; it is on the disk when this returns."""
         self.spool.append({"event": event})
+        self._running.end(event["id"])
+
+    def event(self, admitted: Admitted, data: Mapping[str, Any], *, ended_at: float) -> Record:
+        """The CloudEvent that reports a call and settles its hold."""
+        return {
+            "specversion": "1.0",
+            "source": self.settings.source,
+            "id": admitted.call_id,
+            "type": "ai.usage",
+            "subject": admitted.digest,
+            "time": datetime.fromtimestamp(ended_at, UTC).isoformat(),
+            "data": {name: value for name, value in data.items() if value is not None} | admitted.reference,
+        }
 
     def release(self, admitted: Admitted) -> None:
         """The call used nothing: what it holds is free again."""
         name = quote(admitted.admission or f"call:{admitted.call_id}")
         self.spool.append({"release": f"{name}/release?organisation={quote(admitted.identity.organisation)}"})
+        self._running.end(admitted.call_id)
 
     def close(self) -> None:
         self.spool.close()
         self.known.close()
+        self._running.close()
 
     # --- Inside -------------------------------------------------------------------------------------------------------
+
+    def _begun(self, admitted: Admitted, prompt_tokens: int | None) -> Admitted:
+        prompt = {"input_tokens": prompt_tokens} if prompt_tokens else {}
+        if_killed = {"model": admitted.model, "metering": "estimated"} | prompt
+        self._running.begin(self.event(admitted, if_killed, ended_at=time.time()))
+        return admitted
 
     def _admit_unasked(self, digest: str, call_id: str, model: str, tokens: int) -> Admitted:
         identity = self.known.identity(digest)

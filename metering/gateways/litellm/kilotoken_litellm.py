@@ -56,15 +56,12 @@ class Call:
 class Plugin(CustomLogger):
     def __init__(self) -> None:
         super().__init__()
+        # At once: a missing setting is said when the proxy starts, and what was left behind is sent then.
+        self.gateway = Gateway(Settings.from_environment(source="litellm"))
+        atexit.register(self.gateway.spool.drain, 5.0)
         self._open: dict[str, Call] = {}
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="kilotoken")
         self._identities: dict[tuple[str, str | None], float] = {}
-
-    @functools.cached_property
-    def gateway(self) -> Gateway:
-        gateway = Gateway(Settings.from_environment())
-        atexit.register(gateway.spool.drain, 5.0)
-        return gateway
 
     # --- Who calls ----------------------------------------------------------------------------------------------------
 
@@ -192,7 +189,7 @@ class Plugin(CustomLogger):
             await self._in_thread(self.gateway.release, call.admitted)
 
     def _report(self, call: Call, data: Mapping[str, Any]) -> None:
-        self.gateway.report(calls.event_of(call.admitted, data, ended_at=time.time()))
+        self.gateway.report(self.gateway.event(call.admitted, data, ended_at=time.time()))
 
     def _report_guess(self, call: Call) -> None:
         output = calls.tokens_of_text(call.streamed_bytes or 0)

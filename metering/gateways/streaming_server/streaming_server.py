@@ -12,7 +12,6 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -75,16 +74,7 @@ class Call:
             self._gateway.release(self.admitted)
             return
         usage = {"input_tokens": self.prompt_tokens, "output_tokens": self.output_tokens}
-        event = {
-            "specversion": "1.0",
-            "source": "streaming-server",
-            "id": self.id,
-            "type": "ai.usage",
-            "subject": self.admitted.digest,
-            "time": datetime.now(UTC).isoformat(),
-            "data": {"model": self.model} | usage | self.admitted.reference,
-        }
-        self._gateway.report(event)
+        self._gateway.report(self._gateway.event(self.admitted, {"model": self.model} | usage, ended_at=time.time()))
 
     def chunk(self, text: str = "", *, finish_reason: str | None = None) -> dict[str, Any]:
         delta = {"content": text} if text else {}
@@ -213,7 +203,7 @@ def _completion(call: Call, text: str, finish_reason: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    gateway = Gateway(Settings.from_environment())
+    gateway = Gateway(Settings.from_environment(source="streaming-server"))
     server = Server(("127.0.0.1", int(sys.argv[1]) if len(sys.argv) > 1 else 8080), gateway)
     try:
         server.serve_forever()
