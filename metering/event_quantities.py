@@ -31,9 +31,9 @@ GROUP BY m.key, s.model, part{positions} ORDER BY m.key, s.model, part{positions
 _PERIOD_VALUES = """
 WITH {entries}
 SELECT m.key, CASE m.aggregation WHEN 'max' THEN max(s.value) WHEN 'min' THEN min(s.value) WHEN 'latest' THEN
-           (array_agg(s.value ORDER BY s.time DESC, s.key DESC) FILTER (WHERE m.aggregation = 'latest'))[1]
-       ELSE count(DISTINCT s.digest)::numeric END
-FROM entry s JOIN metering_meter m ON m.id = s.meter_id GROUP BY m.key, m.aggregation ORDER BY m.key"""
+           (array_agg(s.value ORDER BY s.latest_at DESC, s.latest_key DESC) FILTER (WHERE m.aggregation = 'latest'))[1]
+       ELSE (SELECT count(DISTINCT digest)::numeric FROM entry WHERE entry.meter_id = m.id) END
+FROM part s JOIN metering_meter m ON m.id = s.meter_id GROUP BY m.id, m.key, m.aggregation ORDER BY m.key"""
 _AVERAGES = """
 WITH {readings}
 SELECT m.key, sum(s.value), sum(s.count)::bigint FROM keyed s JOIN metering_meter m ON m.id = s.meter_id

@@ -1,7 +1,8 @@
 """The SQL for meters that are no sums: largest, smallest, latest value, number of different values.
 
-An entry is one event for one meter that it feeds; a state is what the entries of a series come to in a quarter hour. An
-event costs two microseconds for each such meter, and nothing where there is none. States of two groups of events are
+Events of the same dimensions are put together first, for each value field in its meter's way, and spread over the
+meters afterwards; a state is what comes of it for a series in a quarter hour. Nothing runs where there is no such
+meter. States of two groups of events are
 merged, never subtracted: what corrections take back, `remaking` makes anew from the events that still count.
 """
 
@@ -21,30 +22,59 @@ from metering.models import Aggregation
 MAX, MIN, LATEST, UNIQUE = Aggregation.MAX, Aggregation.MIN, Aggregation.LATEST, Aggregation.UNIQUE_COUNT
 
 ENTRIES = """
-entry AS MATERIALIZED (
+read AS MATERIALIZED (
+    SELECT organisation_id, type, project_id, api_key_id, time, key,
+           date_bin('15 minutes', time, '2000-01-01 00:00+00') AS starts_at{extracted}
+    FROM ({source}) AS e
+    OFFSET 0  -- a fence: each value is extracted once
+),
+grouped AS MATERIALIZED (
+    SELECT organisation_id, type, project_id, api_key_id, starts_at{dimensions}, max(time) AS last_time{figures}
+    FROM read GROUP BY organisation_id, type, project_id, api_key_id, starts_at{dimensions}
+),
+part AS MATERIALIZED (
     SELECT r.organisation_id, {series_id} AS series_id, m.meter_id, r.project_id, r.api_key_id, m.model, m.labels,
-           r.starts_at, r.time, r.key, m.kind, m.value, m.digest
-    FROM (
-        SELECT organisation_id, type, project_id, api_key_id, time, key,
-               date_bin('15 minutes', time, '2000-01-01 00:00+00') AS starts_at{extracted}
-        FROM ({source}) AS e
-        OFFSET 0
-    ) AS r
-    CROSS JOIN LATERAL (VALUES {meters}) AS m (meter_id, event_type, kind, value, digest, model, labels)
-    WHERE m.event_type = r.type AND (m.value IS NOT NULL OR m.digest IS NOT NULL)
+           r.starts_at, m.kind, m.value, m.count, m.latest_at, m.latest_key, m.digests
+    FROM grouped r CROSS JOIN LATERAL (VALUES {meters}) AS m
+        (meter_id, event_type, kind, count, value, latest_at, latest_key, digests, model, labels)
+    WHERE m.event_type = r.type AND m.count > 0
+),
+entry AS MATERIALIZED (
+    SELECT DISTINCT organisation_id, series_id, meter_id, starts_at, digest
+    FROM part CROSS JOIN LATERAL unnest(digests) AS digest
 ),
 state AS MATERIALIZED (
-    SELECT organisation_id, series_id, meter_id, project_id, api_key_id, model, labels, starts_at, kind,
-           {value} AS value, count(*) AS count, {latest_at} AS latest_at, {latest_key} AS latest_key
-    FROM entry GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+    SELECT s.organisation_id, s.series_id, meter_id, project_id, api_key_id, model, labels, s.starts_at, kind,
+           coalesce(value, different) AS value, count, latest_at, latest_key
+    FROM (
+        SELECT organisation_id, series_id, meter_id, project_id, api_key_id, model, labels, starts_at, kind,
+               CASE kind WHEN 'max' THEN max(value) WHEN 'min' THEN min(value) WHEN 'latest' THEN
+                   (array_agg(value ORDER BY latest_at DESC, latest_key DESC) FILTER (WHERE kind = 'latest'))[1]
+               END AS value,
+               sum(count)::bigint AS count, max(latest_at) AS latest_at,
+               (array_agg(latest_key ORDER BY latest_at DESC, latest_key DESC)
+                    FILTER (WHERE kind = 'latest'))[1] AS latest_key
+        FROM part GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+    ) AS s
+    LEFT JOIN (
+        SELECT organisation_id, series_id, starts_at, count(*)::numeric AS different FROM entry GROUP BY 1, 2, 3
+    ) AS d ON d.organisation_id = s.organisation_id AND d.series_id = s.series_id AND d.starts_at = s.starts_at
 )"""
-STATE = {
-    "value": """
-           CASE kind WHEN 'max' THEN max(value) WHEN 'min' THEN min(value)
-               WHEN 'latest' THEN (array_agg(value ORDER BY time DESC, key DESC) FILTER (WHERE kind = 'latest'))[1]
-               ELSE count(DISTINCT digest) FILTER (WHERE kind = 'unique_count') END""",
-    "latest_at": "max(time) FILTER (WHERE kind = 'latest')",
-    "latest_key": "(array_agg(key ORDER BY time DESC, key DESC) FILTER (WHERE kind = 'latest'))[1]",
+
+# What is made of a value's column among events of the same dimensions, and how the meter's row takes it up.
+FIGURES = {
+    MAX: "count({v}) AS n{v}, max({v}) AS s{v}",
+    MIN: "count({v}) AS n{v}, min({v}) AS s{v}",
+    UNIQUE: "count({v}) AS n{v}, array_agg(DISTINCT {v}) FILTER (WHERE {v} IS NOT NULL) AS s{v}",
+    LATEST: """count({v}) AS n{v}, max(time) FILTER (WHERE {v} IS NOT NULL) AS t{v},
+           (array_agg({v} ORDER BY time DESC, key DESC) FILTER (WHERE {v} IS NOT NULL))[1] AS s{v},
+           (array_agg(key ORDER BY time DESC, key DESC) FILTER (WHERE {v} IS NOT NULL))[1] AS k{v}""",
+}
+TAKEN = {
+    MAX: "r.s{v}, NULL::timestamptz, NULL::uuid, NULL::uuid[]",
+    MIN: "r.s{v}, NULL::timestamptz, NULL::uuid, NULL::uuid[]",
+    UNIQUE: "NULL::numeric, NULL::timestamptz, NULL::uuid, r.s{v}",
+    LATEST: "r.s{v}, r.t{v}, r.k{v}, NULL::uuid[]",
 }
 
 # How a state is merged into the one that is kept. Of different values, only those that were not there yet are added.
@@ -88,14 +118,13 @@ day_state AS MATERIALIZED (
 DIGESTS = """
 new_values AS (
     INSERT INTO usage_unique (organisation_id, series_id, starts_at, digest)
-    SELECT DISTINCT organisation_id, series_id, starts_at, digest
-    FROM entry WHERE digest IS NOT NULL ORDER BY 1, 2, 3, 4
+    SELECT organisation_id, series_id, starts_at, digest FROM entry ORDER BY 1, 2, 3, 4
     ON CONFLICT DO NOTHING RETURNING organisation_id, series_id, starts_at
 ),
 new_day_values AS (
     INSERT INTO usage_unique_day (organisation_id, series_id, day, digest)
     SELECT DISTINCT e.organisation_id, series_id, (starts_at AT TIME ZONE days_zone)::date, digest
-    FROM entry e JOIN accounts_organisation o ON o.id = e.organisation_id WHERE digest IS NOT NULL ORDER BY 1, 2, 3, 4
+    FROM entry e JOIN accounts_organisation o ON o.id = e.organisation_id ORDER BY 1, 2, 3, 4
     ON CONFLICT DO NOTHING RETURNING organisation_id, series_id, day
 )"""
 NEW_VALUES = """(SELECT count(*) FROM {source} n
@@ -104,17 +133,19 @@ NEW_VALUES = """(SELECT count(*) FROM {source} n
 
 
 def entries(source: Sql, rules: Sequence[Rule]) -> Sql:
-    """Two common table expressions, `entry` and `state`, over a query that yields organisation_id, type, project_id,
-    api_key_id, time, key and data. There must be at least one rule, and none of a sum.
+    """Common table expressions over a query that yields organisation_id, type, project_id, api_key_id, time, key and
+    data: `grouped`, `part`, `entry` (the different values) and `state`. There must be at least one rule, none of a sum.
     """
     dimensions = dimension_columns(rules)
     values = [_value(rule, f"v{place}") for place, rule in enumerate(rules)]
     extracted = joined([*dimension_values(dimensions), *values], "", before=", ")
     meters = [_meter(rule, f"v{place}", model_and_labels(rule, dimensions)) for place, rule in enumerate(rules)]
+    kinds = [(f"v{place}", Aggregation(rule.aggregation)) for place, rule in enumerate(rules)]
     text = ENTRIES.format(
-        **STATE,
         series_id=SERIES_ID,
         extracted=extracted.text,
+        dimensions="".join(f", {alias}" for alias in dimensions.values()),
+        figures="".join(f", {FIGURES[kind].format(v=alias)}" for alias, kind in kinds),
         source=source.text,
         meters=", ".join(meter.text for meter in meters),
     )
@@ -143,8 +174,8 @@ def _value(rule: Rule, alias: str) -> Sql:
 
 
 def _meter(rule: Rule, alias: str, place: Sql) -> Sql:
-    value, digested = ("NULL::numeric", f"r.{alias}") if rule.aggregation == UNIQUE else (f"r.{alias}", "NULL::uuid")
+    taken = TAKEN[Aggregation(rule.aggregation)].format(v=alias)
     return Sql(
-        f"(%s::bigint, %s::text, %s::text, {value}, {digested}, {place.text})",
+        f"(%s::bigint, %s::text, %s::text, r.n{alias}, {taken}, {place.text})",
         (rule.meter_id, rule.event_type, rule.aggregation, *place.params),
     )

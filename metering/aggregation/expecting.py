@@ -13,8 +13,7 @@ SELECT organisation_id, series_id, meter_id, project_id, api_key_id, model, labe
 OF_OTHERS = """
 SELECT organisation_id, series_id, meter_id, project_id, api_key_id, model, labels, starts_at, value, count,
        latest_at, latest_key FROM state"""
-VALUES_OF_OTHERS = """
-SELECT DISTINCT organisation_id, series_id, starts_at, digest FROM entry WHERE digest IS NOT NULL"""
+VALUES_OF_OTHERS = "SELECT organisation_id, series_id, starts_at, digest FROM entry"
 NO_VALUES = "SELECT organisation_id, series_id, starts_at, digest FROM usage_unique WHERE false"
 
 EXPECTED = """

@@ -91,7 +91,7 @@ new_series AS (
     ON CONFLICT DO NOTHING
 ),
 {merges}
-SELECT api_key_id, max(time) FROM entry WHERE api_key_id IS NOT NULL GROUP BY api_key_id"""
+SELECT api_key_id, max(last_time) FROM grouped WHERE api_key_id IS NOT NULL GROUP BY api_key_id"""
 
 # What is taken back whole leaves no total behind, as if it had never been.
 REMOVE_INTERVALS = """

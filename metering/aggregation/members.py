@@ -25,9 +25,10 @@ CASE jsonb_typeof({member})
 END"""
 # 128 bits that tell values apart.
 DIGEST = "substr(encode(sha256(convert_to({text}, 'UTF8')), 'hex'), 1, 32)::uuid"
+# As many labels as steps; of the rising bounds, those that are less than the size say which. Each size is read once.
 TIER = """
-(SELECT CASE WHEN size IS NULL THEN NULL{steps} ELSE %s::text END
- FROM (SELECT sum(one) FROM (VALUES {sizes}) AS part (one)) AS total (size))"""
+CASE WHEN coalesce({sizes}) IS NOT NULL
+    THEN (%s::text[])[%s::int - width_bucket(-({total}), %s::numeric[])] END"""
 COMPARISONS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
@@ -105,8 +106,11 @@ def conditions(every: Sequence[Condition]) -> Sql:
 
 def _tier(tiers: Tiers) -> Sql:
     """A missing field adds nothing; where all are missing, the size is unknown."""
-    sizes = joined([Sql(f"({one.text})", one.params) for one in map(number, tiers.fields)], ", ")
-    bounds = [(largest, label) for largest, label in tiers.steps if largest is not None]
-    rest = next(label for largest, label in tiers.steps if largest is None)
-    text = TIER.format(steps=" WHEN size <= %s::numeric THEN %s::text" * len(bounds), sizes=sizes.text)
-    return Sql(text, (*(part for bound in bounds for part in bound), rest, *sizes.params))
+    sizes = [number(path) for path in tiers.fields]
+    read = sum((size.params for size in sizes), ())
+    falling = [-largest for largest, _ in reversed(tiers.steps) if largest is not None]
+    text = TIER.format(
+        sizes=", ".join(size.text for size in sizes),
+        total=" + ".join(f"coalesce({size.text}, 0)" for size in sizes),
+    )
+    return Sql(text, (*read, [label for _, label in tiers.steps], len(tiers.steps), *read, falling))

@@ -113,7 +113,7 @@ def test_any_order_of_anything_ends_in_what_raw_events_imply(subjects, acme, glo
     run_state_machine_as_test(AllTotals, settings=quick)
 
 
-@pytest.mark.parametrize("words", ["WITH \nentry", "WITH of_meters", "UPDATE ingest_batch"])
+@pytest.mark.parametrize("words", ["WITH \nread", "WITH of_meters", "UPDATE ingest_batch"])
 def test_a_worker_killed_between_statements_leaves_no_half_of_a_total(subjects, words):
     meter_of_every_kind()
     for n in range(6):
