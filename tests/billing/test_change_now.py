@@ -7,6 +7,7 @@ import pytest
 
 from accounts.models import AuditEntry
 from billing import catalogue, schedules
+from billing.bill_checks import check_invoice
 from billing.change_previews import preview_change
 from billing.invoicing import close_period, running_bill
 from billing.models import Invoice, InvoiceLine, Subscription
@@ -119,6 +120,7 @@ def test_usage_is_split_at_the_change(globex, subscription):
     assert [(line.quantity, line.amount_exact) for line in usage] == [(3_000_000, 3), (5_000_000, Decimal("2.5"))]
     assert [line.explanation.split(":")[0] for line in usage] == ["Team, version 1", "Half, version 1"]
     assert november.plan_name == "Half"
+    assert check_invoice(november) == []
     assert [held["plan"] for held in november.evidence["periods"][0]["plans"]] == ["team", "half"]
 
 

@@ -8,6 +8,7 @@ from django.core import mail
 
 from accounts.models import AuditEntry
 from billing import catalogue, schedules
+from billing.bill_checks import check_invoice
 from billing.invoicing import close_period, running_bill
 from billing.models import PlanVersion, Subscription
 from billing.models.subscriptions import SubscriptionState
@@ -182,6 +183,7 @@ def test_pause_begins_at_the_next_quarter_hour_and_gives_the_fee_back(globex, su
     ]
     assert "9000000" in [reading["quantity"] for reading in november.evidence["not_charged"]]
     assert [held.get("nothing_charged") for held in november.evidence["periods"][0]["plans"]] == [None, "pause"]
+    assert check_invoice(november) == []
     entry = AuditEntry.objects.get(action="subscription.paused")
     assert (entry.actor, entry.details["reason"]) == (operator, "Holidays")
 
