@@ -86,6 +86,7 @@ def define_quota(
     request: HttpRequest | None = None,
 ) -> Quota:
     """Set a limit. Raises QuotaInvalid and TooManyQuotas."""
+    _require_sound(spec)
     with transaction.atomic():
         Organisation.objects.select_for_update(no_key=True).get(pk=organisation.pk)
         if Quota.objects.for_organisation(organisation).active().count() >= MOST_QUOTAS:
@@ -234,6 +235,13 @@ def change_admission_settings(
             request=request,
         )
     return settings
+
+
+def _require_sound(spec: QuotaSpec) -> None:
+    if (spec.measure == Measure.SPEND) != bool(spec.currency):
+        raise QuotaInvalid("A limit of spend names its currency, and no other limit has one.")
+    if spec.measure == Measure.CONCURRENT and spec.window != Window.NONE:
+        raise QuotaInvalid("Calls at the same time are limited without a window: choose `none`.")
 
 
 def _meter(spec: QuotaSpec) -> Meter | None:

@@ -18,6 +18,7 @@ class Scope(models.TextChoices):
     USAGE_READ = "usage:read", "Read usage"
     BILLING_READ = "billing:read", "Read bills and invoices"
     ADMISSION_WRITE = "admission:write", "Admit calls and report how they ended"
+    LIMITS_WRITE = "limits:write", "Set, change and lift limits"
     METERS_WRITE = "meters:write", "Define and change meters"
     KEYS_READ = "keys:read", "List API keys"
     KEYS_WRITE = "keys:write", "Create, rotate and revoke API keys"
@@ -27,12 +28,13 @@ SERVICE_SCOPES = (
     Scope.EVENTS_WRITE,
     Scope.ADMISSION_WRITE,
     Scope.USAGE_READ,
+    Scope.LIMITS_WRITE,
     Scope.METERS_WRITE,
     Scope.BILLING_READ,
     Scope.KEYS_READ,
     Scope.KEYS_WRITE,
 )
-ACCESS_SCOPES = (Scope.USAGE_READ, Scope.BILLING_READ, Scope.KEYS_READ, Scope.KEYS_WRITE)
+ACCESS_SCOPES = (Scope.USAGE_READ, Scope.BILLING_READ, Scope.LIMITS_WRITE, Scope.KEYS_READ, Scope.KEYS_WRITE)
 
 
 class Token(models.Model):

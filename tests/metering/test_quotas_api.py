@@ -1,0 +1,96 @@
+"""/v1/quotas: the operator sets limits, a customer only its own, and the next call feels it."""
+
+import json
+from decimal import Decimal
+
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+
+from metering.models import Quota, QuotaWindow
+from tests.metering.admission_world import ask, quota
+
+ADDRESS = "/v1/quotas"
+LIMIT = {"measure": "meter", "meter": "output_tokens", "window": "day", "amount": "100"}
+
+
+def test_an_operator_sets_changes_and_lifts_a_limit(acme, acme_key, api, service_token):
+    client = api(service_token.secret)
+    body = LIMIT | {"scope": "api_key", "api_key": acme_key.api_key.public_id, "models": ["m-*"]}
+    made = client.post(f"{ADDRESS}?organisation=acme", body)
+    assert made.status_code == 201, made.content
+    limit = made.json()
+    assert (limit["set_by"], limit["api_key"], limit["amount"]) == ("operator", acme_key.api_key.public_id, "100")
+    assert not ask(acme_key, now=timezone.now(), output_tokens=101).is_allowed
+
+    changed = client.patch(f"{ADDRESS}/{limit['id']}?organisation=acme", {"amount": "200"}, "application/json")
+    assert changed.json()["amount_now"] == "200"
+    assert ask(acme_key, now=timezone.now(), output_tokens=101).is_allowed
+    [listed] = client.get(f"{ADDRESS}?organisation=acme").json()["quotas"]
+    assert listed["counters"] == [{"end_user": "", "used": "0", "held": "101", "remaining": "99"}]
+
+    assert client.delete(f"{ADDRESS}/{limit['id']}?organisation=acme").status_code == 204
+    assert client.get(f"{ADDRESS}?organisation=acme").json() == {"quotas": []}
+    assert ask(acme_key, now=timezone.now(), output_tokens=10_000).is_allowed
+
+
+def test_a_customer_sets_limits_of_its_own_and_leaves_the_operators_alone(acme, api, acme_access_token):
+    client = api(acme_access_token.secret)
+    theirs = quota(acme, "requests", 5, "minute", now=timezone.now())
+
+    own = client.post(ADDRESS, LIMIT).json()
+
+    assert own["set_by"] == "customer"
+    for answer in (
+        client.patch(f"{ADDRESS}/{theirs.public_id}", {"amount": "50"}, "application/json"),
+        client.delete(f"{ADDRESS}/{theirs.public_id}"),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (403, "quota_not_yours")
+    theirs.refresh_from_db()
+    assert (theirs.amount, theirs.archived_at) == (5, None)
+    assert client.delete(f"{ADDRESS}/{own['id']}").status_code == 204
+
+
+def test_limits_of_another_organisation_do_not_exist(acme, globex, api, acme_access_token):
+    theirs = quota(globex, "requests", 5, "minute", now=timezone.now())
+    client = api(acme_access_token.secret)
+
+    assert client.get(f"{ADDRESS}?organisation=globex").status_code == 404
+    assert client.get(ADDRESS).json() == {"quotas": []}
+    assert client.patch(f"{ADDRESS}/{theirs.public_id}", {"amount": "9"}, "application/json").status_code == 404
+    assert client.delete(f"{ADDRESS}/{theirs.public_id}").status_code == 404
+
+
+def test_what_cannot_be_limited_is_refused_with_a_sentence(acme, globex, api, acme_access_token):
+    client = api(acme_access_token.secret)
+    wrong = (
+        {"meter": "no_such_meter"},
+        {"scope": "project", "project": "proj_nobody"},
+        {"scope": "api_key"},
+        {"measure": "spend", "meter": ""},
+        {"measure": "concurrent", "meter": ""},
+        {"thresholds": [0]},
+    )
+    for change in wrong:
+        answer = client.post(ADDRESS, LIMIT | change)
+        assert answer.status_code == 422, (change, answer.content)
+        assert answer.json()["detail"]
+    for change in ({"amount": "-1"}, {"window": "fortnight"}, {"amount": "NaN"}):
+        assert client.post(ADDRESS, LIMIT | change).status_code == 400
+    assert not Quota.objects.exists()
+
+
+def test_the_command_finds_a_counter_that_was_changed_behind_our_back(acme, acme_key, capsys):
+    now = timezone.now()
+    limit = quota(acme, "output_tokens", 500, "day", now=now)
+    ask(acme_key, now=now, output_tokens=75)
+    call_command("compare_counters", json=True)
+    assert json.loads(capsys.readouterr().out)["differences"] == 0
+
+    QuotaWindow.objects.filter(quota_id=limit.pk).update(held=1)
+
+    with pytest.raises(SystemExit):
+        call_command("compare_counters", organisation="acme", json=True)
+    [found] = json.loads(capsys.readouterr().out)["items"]
+    assert found["quota"] == limit.public_id
+    assert (Decimal(found["stored_held"]), Decimal(found["held"])) == (1, 75)
