@@ -1,12 +1,12 @@
 """Every aggregation at every granularity and grouping, against plain Python over the events themselves."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
 
 import pytest
 
-from metering.aggregation import fold_pending
+from metering.aggregation import compare_totals, fold_pending
 from metering.buckets import GRANULARITIES, bucket_of, midnight
 from metering.event_quantities import event_period_values, event_quantities
 from metering.exact import average
@@ -153,3 +153,33 @@ def test_a_meter_says_whether_its_totals_may_be_added(db):
     meter_of_every_kind()
     additive = {one.aggregation for one in Meter.objects.filter(key__startswith="size_") if one.is_additive}
     assert additive == {"sum", "count"}
+
+
+@pytest.mark.parametrize(
+    ("zone", "day"),
+    [
+        ("Asia/Kathmandu", date(2026, 10, 25)),
+        ("Pacific/Chatham", date(2026, 9, 27)),
+        ("Australia/Lord_Howe", date(2026, 10, 4)),
+        ("Europe/Berlin", date(2026, 10, 25)),
+        ("America/St_Johns", date(2026, 11, 1)),
+    ],
+)
+def test_days_of_every_aggregation_begin_and_end_to_the_microsecond(olivia, zone, day):
+    far_away = factories.organisation("Far away", olivia, time_zone=zone)
+    meter_of_every_kind(dimensions=[])
+    start, end = (midnight(one, far_away.zone) for one in (day, day + timedelta(days=1)))
+    tick = timedelta(microseconds=1)
+    sizes = {start - tick: 50, start: 3, start + (end - start) / 2: 8, end - tick: 3, end: 70}
+    for at, size in reversed(sizes.items()):
+        send(event(far_away.public_id, at, size=size), now=NOW)
+        fold_all(NOW)
+    inside = [Decimal(size) for at, size in sizes.items() if start <= at < end]
+    for stored_zone in (zone, "UTC"):
+        far_away.days_zone = stored_zone  # days serve, or they do not
+        for granularity in ("day", "total"):
+            report = usage(far_away, start=start, end=end, granularity=granularity)
+            found = {row.group[0]: row.value for row in report.rows if row.group[0].startswith("size_")}
+            whole = {kind: figure(kind, inside) for kind in KINDS} | {"average": average(sum(inside), len(inside))}
+            assert found == {f"size_{kind}": value for kind, value in whole.items()}
+    assert compare_totals(far_away) == []
