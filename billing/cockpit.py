@@ -18,7 +18,7 @@ from billing.money import format_money
 from billing.schedules import period_containing
 from billing.unpriced import count_unpriced_models
 from metering import aggregation
-from metering.models import IngestBatch, RejectedEvent, TotalsCheck
+from metering.models import CountersCheck, Hold, HoldState, IngestBatch, RejectedEvent, TotalsCheck
 
 DAY = timedelta(days=1)
 # Totals older than this are worth a look: folding normally takes seconds.
@@ -65,7 +65,7 @@ class Cockpit:
 def cockpit(now: datetime | None = None) -> Cockpit:
     now = now or timezone.now()
     return Cockpit(
-        usage=(_events(now), _lag(now), _rejected(), _unmatched(now), _totals_check(now)),
+        usage=(_events(now), _lag(now), _rejected(), _unmatched(now), _totals_check(now), *_admission(now)),
         money=(_unpriced(now), _pushing(), _open_invoices(now), _issued(now), _stripe_inbox(now), _organisations()),
         ended=tuple(_ended(now)),
     )
@@ -117,6 +117,21 @@ def _totals_check(now: datetime) -> Gauge:
         mood,
         "metering_totalscheck_changelist",
     )
+
+
+def _admission(now: datetime) -> tuple[Gauge, Gauge]:
+    """Holds whose call nobody reported in time, and whether counters of limits are right."""
+    leaked_holds = Hold.objects.filter(state=HoldState.EXPIRED, ended_at__gte=now - DAY)
+    leaked = leaked_holds.count()
+    note = "admitted calls that nobody reported, last 24 hours" if leaked else "every admitted call was reported"
+    holds = Gauge("Leaked holds", f"{leaked:,}", note, "warn" if leaked else "good")
+    last = CountersCheck.objects.first()
+    if last is None:
+        return holds, Gauge("Limits against events", "–", "compared every night; not yet")
+    value = f"{last.differences:,} differences" if last.differences else "equal"
+    note = f"compared {last.finished_at:%d %b, %H:%M} UTC"
+    mood: Mood = "bad" if last.differences else "good"
+    return holds, Gauge("Limits against events", value, note, mood, "metering_counterscheck_changelist")
 
 
 def _unpriced(now: datetime) -> Gauge:

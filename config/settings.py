@@ -311,6 +311,8 @@ ADMIN_NAVIGATION = [
             ("Rejected events", "report", "metering_rejectedevent"),
             ("Usage files", "upload_file", "metering_usageimport"),
             ("Comparisons", "balance", "metering_totalscheck"),
+            ("Limits", "speed", "metering_quota"),
+            ("Refused calls", "block", "metering_denial"),
             ("Dropped months", "delete_sweep", "metering_droppedmonth"),
         ),
     },

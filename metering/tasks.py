@@ -13,7 +13,7 @@ from metering import admission, aggregation, alerting, alerts, bounding, recount
 from metering.admission.denials import forget_denials_before
 from metering.admission.settling import MOST_EXPIRED
 from metering.backfilling import run_backfill
-from metering.models import DroppedMonth, MeterBackfill, Quota, TotalsCheck, UsageImport
+from metering.models import CountersCheck, DroppedMonth, MeterBackfill, Quota, TotalsCheck, UsageImport
 from metering.partitions import ensure_event_partitions
 from metering.retention import drop_expired_months
 from metering.sealing import seal_days
@@ -73,11 +73,18 @@ def forget_denials() -> None:
 
 @shared_task
 def compare_counters() -> None:
-    """Compare counters of quotas with what events and holds say."""
-    now = timezone.now()
-    for organisation in Organisation.objects.filter(pk__in=Quota.objects.active().values("organisation")):
-        for difference in recounting.compare_counters(organisation, now=now):
-            logger.error("A counter differs: %s", difference)
+    """Compare counters of limits with what events and holds say; kept as a CountersCheck and logged when it is bad."""
+    started_at = timezone.now()
+    organisations = Organisation.objects.filter(pk__in=Quota.objects.active().values("organisation"))
+    differences = [one for each in organisations for one in recounting.compare_counters(each, now=started_at)]
+    if differences:
+        logger.error("%s counters are not what events and holds say: see the counters check.", len(differences))
+    CountersCheck.objects.create(
+        started_at=started_at,
+        finished_at=timezone.now(),
+        differences=len(differences),
+        detail=[asdict(one) for one in differences[:MOST_DETAIL]],
+    )
 
 
 @shared_task

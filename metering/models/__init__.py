@@ -1,6 +1,7 @@
 from metering.models.alerts import Alert, AlertKind, AlertMessage, AlertSettings, Channel
 from metering.models.backfills import MeterBackfill
 from metering.models.corrections import Correction
+from metering.models.counters_checks import CountersCheck
 from metering.models.dropped_months import DroppedMonth
 from metering.models.events import Event, IngestBatch, RejectedEvent
 from metering.models.meters import Aggregation, Meter, MeterRevision
@@ -36,6 +37,7 @@ __all__ = [
     "BillingWindow",
     "Channel",
     "Correction",
+    "CountersCheck",
     "Denial",
     "DroppedMonth",
     "Enforcement",
