@@ -21,7 +21,7 @@ from accounts.models import Organisation
 from metering import verifier, verifier_quantities
 from metering.canonical import instant
 from metering.leaves import StoredEvent, stream_events
-from metering.models import Meter, MeterRevision, Seal
+from metering.models import Meter, MeterRevision, Seal, SeriesLimit
 from metering.proofs import Proof, proof_facts, seal_facts
 from metering.seal_checks import are_kept
 from metering.sealing import sealed_through
@@ -81,6 +81,8 @@ def plan_export(
 def manifest_of(export: Export, now: datetime) -> dict[str, Any]:
     """The manifest: which days, every seal of the organisation from the first on, and what the meters read."""
     organisation = export.organisation
+    meters = Meter.objects.select_related("part_of").prefetch_related("revisions")
+    limits = list(SeriesLimit.objects.filter(organisation=organisation).order_by("starts_at"))
     return {
         "format": verifier.FORMAT,
         "organisation": {"id": organisation.public_id, "slug": organisation.slug, "name": organisation.name},
@@ -89,9 +91,7 @@ def manifest_of(export: Export, now: datetime) -> dict[str, Any]:
         "to": export.last.isoformat(),
         "events": export.event_count,
         "seals": [seal_facts(seal) for seal in export.chain],
-        "meters": [
-            _meter_facts(meter) for meter in Meter.objects.select_related("part_of").prefetch_related("revisions")
-        ],
+        "meters": [_meter_facts(meter, limits) for meter in meters],
     }
 
 
@@ -182,7 +182,8 @@ def _line(event: StoredEvent) -> bytes:
     return msgspec.json.encode(fields) + b"\n"
 
 
-def _meter_facts(meter: Meter) -> dict[str, Any]:
+def _meter_facts(meter: Meter, limits: list[SeriesLimit]) -> dict[str, Any]:
+    bounded = [one for one in limits if one.meter_id == meter.pk]
     return {
         "key": meter.key,
         "event_type": meter.event_type,
@@ -191,6 +192,7 @@ def _meter_facts(meter: Meter) -> dict[str, Any]:
         "part_of": meter.part_of.key if meter.part_of else None,
         "archived_at": instant(meter.archived_at) if meter.archived_at else None,
         **_definition(meter),
+        "bounded": [{"from": instant(one.starts_at), "until": instant(one.ends_at)} for one in bounded],
         "revisions": [_definition(revision) for revision in meter.revisions.all()],
     }
 

@@ -18,6 +18,8 @@ from typing import Any
 DECIMAL_TEXT = re.compile(r"-?[0-9]{1,60}(\.[0-9]{1,60})?([eE][+-]?[0-9]{1,3})?")
 # Events that take another one back (void), or let other data count in its place (amendment).
 CORRECTING_TYPES = ("kilotoken.void", "kilotoken.amendment")
+# Dimensions that prices depend on: of a meter with too many series they are kept, where it has others.
+PRICED_BY = {"model", "service_tier", "context_tier", "cache_ttl", "region"}
 _Name = tuple[str, str]
 # Averages have as many decimals as metered values may.
 AVERAGE_STEP = Decimal(1).scaleb(-18)
@@ -199,6 +201,7 @@ class Quantities:
             value = _value_of(data, meter)
             if value is not None:
                 model = _model_of(data, definition) if meter["aggregation"] in ("sum", "count") else ""
+                model = _bounded_model(model, meter, definition, time)
                 self._count(meter, model, (time, key), value, sign)
 
     def _count(self, meter: dict[str, Any], model: str, place: tuple[datetime, bytes], value: Any, sign: int) -> None:
@@ -259,6 +262,14 @@ def _model_of(data: dict[str, Any], definition: dict[str, Any]) -> str:
     if model is None:
         return ""
     return model if isinstance(model, str) else canonical_json(model)
+
+
+def _bounded_model(model: str, meter: dict[str, Any], definition: dict[str, Any], time: datetime) -> str:
+    """Where a meter without other labels had too many series, all its models count as one."""
+    optional = {*definition["dimensions"], *definition.get("tiers", {})} - PRICED_BY
+    spans = meter.get("bounded", ())
+    is_bounded = any(moment_of(one["from"]) <= time < moment_of(one["until"]) for one in spans)
+    return "(other)" if model and is_bounded and not optional else model
 
 
 def _member(data: dict[str, Any], path: str) -> Any:

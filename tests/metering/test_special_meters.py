@@ -12,7 +12,7 @@ from metering import catalogue
 from metering.event_lookup import look_up_event
 from metering.exporting import EVENTS, MANIFEST, VERIFIER, plan_export, write_folder
 from metering.intake import accept
-from metering.models import MeterRevision
+from metering.models import Meter, MeterRevision, SeriesLimit
 from metering.reports import period_values, quantities
 from tests.metering.meters_world import KINDS, meter
 from tests.metering.sealed_world import at, seal
@@ -100,6 +100,9 @@ def test_the_customers_verifier_arrives_at_every_quantity(subject, acme, tmp_pat
         fields = {} if kind == "count" else {"value_field": "call.size"}
         one = meter(f"size_{kind}", aggregation=kind, filters=CHAT, dimensions=["model", "call.kind"], **fields)
         MeterRevision.objects.create(meter=one, effective_from=at(12), dimensions=["model"], filters=[])
+    meter("models", dimensions=["model"], value_field="call.size")
+    limit = {"starts_at": at(12), "ends_at": at(13), "series": 9, "noticed_at": at(12)}
+    SeriesLimit.objects.create(organisation=acme, meter=Meter.objects.get(key="models"), **limit)
     for n in range(24):
         call = {"kind": "chat" if n % 3 else "image", "size": [n % 7, str(n % 7), n % 7 + Decimal("0.25")][n % 3]}
         send(
@@ -116,6 +119,8 @@ def test_the_customers_verifier_arrives_at_every_quantity(subject, acme, tmp_pat
     seal(NOW)
     write_folder(plan_export(acme, now=NOW), tmp_path, NOW)
     bill = invoice(acme, at(11), at(14))
+    readings = bill["evidence"]["periods"][0]["readings"]
+    assert {one["model"] for one in readings if one["meter"] == "models"} == {"m-0", "m-1", "(other)"}
 
     def check(code):
         (tmp_path / "invoice.json").write_text(json.dumps(bill))
