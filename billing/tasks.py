@@ -6,6 +6,7 @@ from django.utils import timezone
 
 from billing import (
     announcing,
+    crediting,
     forecasting,
     invoicing,
     margins,
@@ -112,3 +113,8 @@ def make_forecasts() -> None:
 @shared_task
 def compute_margins() -> None:
     margins.compute_margins(timezone.now())
+
+
+@shared_task
+def expire_credits() -> None:
+    crediting.expire_grants(timezone.now())

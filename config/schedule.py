@@ -68,6 +68,8 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "write price estimates": {"task": "billing.tasks.write_price_estimates", "schedule": timedelta(minutes=1)},
     # Each forecast is made anew once an hour; more often, so that a new plan's first one is not an hour away.
     "make forecasts": {"task": "billing.tasks.make_forecasts", "schedule": timedelta(minutes=5)},
+    # The balance leaves expired credit out by itself; this books it.
+    "expire credits": {"task": "billing.tasks.expire_credits", "schedule": timedelta(minutes=5)},
     # At night, after the day's last usage is in the totals; operators look at whole days.
     "compute margins": {"task": "billing.tasks.compute_margins", "schedule": crontab(hour=2, minute=30)},
 }

@@ -1,4 +1,12 @@
 from billing.models.coupons import Coupon, CouponDuration, CouponRedemption
+from billing.models.credits import (
+    CreditGrant,
+    GrantKind,
+    LedgerAccount,
+    LedgerEntry,
+    LedgerKind,
+    LedgerTransaction,
+)
 from billing.models.forecasts import Forecast
 from billing.models.invoice_emails import InvoiceEmail
 from billing.models.invoices import Invoice, InvoiceCounter, InvoiceLine
@@ -20,12 +28,18 @@ __all__ = [
     "Coupon",
     "CouponDuration",
     "CouponRedemption",
+    "CreditGrant",
     "EstimatesWritten",
     "Forecast",
+    "GrantKind",
     "Invoice",
     "InvoiceCounter",
     "InvoiceEmail",
     "InvoiceLine",
+    "LedgerAccount",
+    "LedgerEntry",
+    "LedgerKind",
+    "LedgerTransaction",
     "MarginDay",
     "Plan",
     "PlanMove",

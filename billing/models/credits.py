@@ -1,0 +1,108 @@
+"""Credits in double entry: what was granted, and every movement of it. Rows are only ever added."""
+
+from typing import Any
+
+from django.db import models
+from django.db.models import F, Q
+
+from accounts.public_ids import new_public_id
+from accounts.tenancy import OrganisationOwned, OrganisationQuerySet
+from billing.models.invoices import Invoice
+
+
+def grant_id() -> str:
+    return new_public_id("grant")
+
+
+class GrantKind(models.TextChoices):
+    MANUAL = "manual", "Manual"
+    PROMOTIONAL = "promotional", "Promotional"
+    PLAN = "plan", "Comes with the plan"
+    PURCHASED = "purchased", "Purchased"
+
+
+class CreditGrant(OrganisationOwned):
+    public_id = models.CharField(max_length=32, unique=True, default=grant_id, editable=False)
+    kind = models.CharField(max_length=16, choices=GrantKind)
+    # In the currency's major unit, exact.
+    amount = models.DecimalField(max_digits=38, decimal_places=18)
+    currency = models.CharField(max_length=3)
+    # Smaller is used first.
+    priority = models.PositiveSmallIntegerField(default=100)
+    effective_at = models.DateTimeField()
+    # From then on nothing is left of it; null without an end.
+    expires_at = models.DateTimeField(null=True, blank=True)
+    # Keys of the meters whose charges it pays; empty for every charge.
+    meters = models.JSONField(default=list, blank=True)
+    reason = models.CharField(max_length=200)
+    created_at = models.DateTimeField()
+
+    objects: Any = OrganisationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["pk"]
+        constraints = [
+            models.CheckConstraint(condition=Q(amount__gt=0), name="grant_of_something"),
+            models.CheckConstraint(
+                condition=Q(expires_at=None) | Q(expires_at__gt=F("effective_at")), name="grant_expires_after_it_begins"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.public_id
+
+
+class LedgerKind(models.TextChoices):
+    GRANTED = "granted", "Granted"
+    USED = "used", "Used"
+    EXPIRED = "expired", "Expired"
+    REVERSED = "reversed", "Reversed"
+
+
+class LedgerTransaction(OrganisationOwned):
+    kind = models.CharField(max_length=16, choices=LedgerKind)
+    # Of what was used: the invoice it paid.
+    invoice = models.ForeignKey(Invoice, null=True, on_delete=models.PROTECT, related_name="+")
+    at = models.DateTimeField()
+
+    objects: Any = OrganisationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["pk"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(kind=LedgerKind.USED, invoice__isnull=False)
+                | ~Q(kind=LedgerKind.USED) & Q(invoice__isnull=True),
+                name="ledger_invoice_where_used",
+            ),
+            models.UniqueConstraint(fields=["invoice"], name="ledger_once_per_invoice"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.pk}"
+
+
+class LedgerAccount(models.TextChoices):
+    # Where credit comes from: below zero by all that was granted.
+    GRANTED = "granted", "Granted"
+    REMAINING = "remaining", "Remaining"
+    USED = "used", "Used"
+    EXPIRED = "expired", "Expired"
+    REVERSED = "reversed", "Reversed"
+
+
+class LedgerEntry(OrganisationOwned):
+    """One side of a movement. The entries of a transaction sum to zero for each grant: the database checks it."""
+
+    transaction = models.ForeignKey(LedgerTransaction, on_delete=models.PROTECT, related_name="entries")
+    grant = models.ForeignKey(CreditGrant, on_delete=models.PROTECT, related_name="entries")
+    account = models.CharField(max_length=16, choices=LedgerAccount)
+    amount = models.DecimalField(max_digits=38, decimal_places=18)
+
+    objects: Any = OrganisationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["pk"]
+
+    def __str__(self) -> str:
+        return f"{self.account} {self.amount}"
