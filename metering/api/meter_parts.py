@@ -229,3 +229,13 @@ def _definition_facts(one: Meter | MeterRevision) -> dict[str, Any]:
         "filters": one.filters,
         "tiers": one.tiers,
     }
+
+
+class MetersOutput(serializers.Serializer):
+    items = MeterOutput(many=True)
+    next_cursor = serializers.CharField(allow_null=True, help_text="Null: the list is whole.")
+
+
+class BackfillsOutput(serializers.Serializer):
+    items = BackfillOutput(many=True)
+    next_cursor = serializers.CharField(allow_null=True, help_text="Null: the list is whole.")

@@ -26,9 +26,11 @@ from metering.api.meter_parts import (
     TIERS,
     BackfillInput,
     BackfillOutput,
+    BackfillsOutput,
     MeterChangeInput,
     MeterInput,
     MeterOutput,
+    MetersOutput,
     meter_facts,
     preview_facts,
 )
@@ -61,8 +63,10 @@ class MetersView(APIView):
         summary="List meters",
         tags=["Meters"],
         parameters=[OpenApiParameter("archived", bool, description="Also those that are archived.")],
-        responses={200: OpenApiResponse(MeterOutput(many=True), "In the order of pages and bills"), **REFUSALS},
-        examples=[OpenApiExample("Meters", METER, response_only=True, status_codes=["200"])],
+        responses={200: OpenApiResponse(MetersOutput, "In the order of pages and bills"), **REFUSALS},
+        examples=[
+            OpenApiExample("Meters", {"items": [METER], "next_cursor": None}, response_only=True, status_codes=["200"])
+        ],
     )
     def get(self, request: Request) -> Response:
         meters = _meters() if request.query_params.get("archived") == "true" else _meters().active()
@@ -166,7 +170,7 @@ class MeterBackfillsView(APIView):
         summary="List a meter's backfills",
         description="Newest first, with how far each is.",
         tags=["Meters"],
-        responses={200: OpenApiResponse(BackfillOutput(many=True), "How far each is"), **REFUSALS},
+        responses={200: OpenApiResponse(BackfillsOutput, "How far each is"), **REFUSALS},
     )
     def get(self, request: Request, key: str) -> Response:
         rows = _find(key).backfills.all()

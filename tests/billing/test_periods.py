@@ -6,7 +6,7 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from billing.periods import (
@@ -30,6 +30,8 @@ from billing.periods import (
 ZONES = sorted(available_timezones() - {"localtime"})
 BERLIN, NEW_YORK = ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York")
 DAY = timedelta(days=1)
+# Long ago zones differed from UTC by odd minutes: Accra by twenty, Liberia by 44 and a half until 1972.
+FIRST_YEAR_OF_QUARTER_HOURS = 1990
 
 zones = st.sampled_from(ZONES).map(ZoneInfo)
 RHYTHMS = (
@@ -224,6 +226,7 @@ def test_an_empty_range_has_no_periods() -> None:
 @given(anchor=quarter_hours, zone=zones, number=st.integers(-60, 120), cadence=cadences)
 def test_boundaries_fall_on_quarter_hours(anchor: datetime, zone: ZoneInfo, number: int, cadence: Cadence) -> None:
     boundary = period_boundary(anchor, number=number, zone=zone, cadence=cadence)
+    assume(boundary.year >= FIRST_YEAR_OF_QUARTER_HOURS)
     assert boundary.tzinfo is UTC
     assert quarter_hour_floor(boundary) == boundary
 
