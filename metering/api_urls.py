@@ -10,7 +10,7 @@ from metering.api.litellm import LiteLLMView
 from metering.api.meters import MeterArchivalView, MeterBackfillsView, MeterPreviewView, MetersView, OneMeterView
 from metering.api.openmeter import MeterQueryView, OpenMeterEventsView
 from metering.api.otlp import TracesView
-from metering.api.quotas import OneQuota, Quotas
+from metering.api.quotas import OneQuota, QuotaIncreases, Quotas
 from metering.api.seals import ProofView, SealsView
 from metering.api.usage import UsageView
 
@@ -24,6 +24,7 @@ urlpatterns: list[URLPattern] = [
     # Envoy puts the path of the caller's request behind it.
     path("authorize/<path:original_path>", AuthorizeView.as_view(schema=None), name="authorize-path"),
     path("quotas", Quotas.as_view(), name="quotas"),
+    path("quotas/<str:quota_id>/increases", QuotaIncreases.as_view(), name="quota-increases"),
     path("quotas/<str:quota_id>", OneQuota.as_view(), name="quota"),
     path("events", EventsView.as_view(), name="events"),
     path("litellm", LiteLLMView.as_view(), name="litellm"),

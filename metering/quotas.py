@@ -215,7 +215,7 @@ def set_credit_limit(organisation: Organisation, *, amount: Decimal | None, curr
         if quota is not None:
             Quota.objects.filter(pk=quota.pk).update(amount=amount)
             return
-        spec = QuotaSpec(measure=Measure.SPEND, amount=amount, window=Window.NONE, currency=currency, thresholds=())
+        spec = QuotaSpec(measure=Measure.SPEND, amount=amount, window=Window.NONE, currency=currency)
         define_quota(organisation, spec, set_by=SetBy.CREDIT, now=now, actor="credits")
 
 

@@ -1,11 +1,47 @@
-"""Limits, the calls that they refused, and whether their counters are right. Limits are set in the portal, by plans and
-through /v1/quotas. Counters and holds have keys of several columns, which Django's admin cannot open."""
+"""Limits: set, raised for a while and lifted; the calls that they refused; whether their counters are right.
 
-from django.contrib import admin
-from unfold.decorators import display
+Counters and holds have keys of several columns, which Django's admin cannot open.
+"""
 
-from accounts.admin_rows import ReadOnlyAdmin, ReadOnlyInline
-from metering.models import AdmissionSettings, CountersCheck, Denial, Quota, QuotaIncrease
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils import timezone
+from unfold.decorators import action, display
+
+from accounts.admin_rows import OperatorAdmin, ReadOnlyAdmin, ReadOnlyInline, operator_of
+from accounts.errors import DomainError
+from metering.models import AdmissionSettings, CountersCheck, Denial, Measure, Quota, QuotaIncrease, SetBy
+from metering.quotas import QuotaSpec, add_increase, archive_quota, define_quota
+
+ASKING = "metering/admin/quota_asking.html"
+
+
+class QuotaForm(forms.ModelForm):
+    """A limit of a whole organisation; those of keys and projects are set through /v1/quotas."""
+
+    class Meta:
+        model = Quota
+        fields = ("organisation", "measure", "meter", "currency", "window", "amount", "enforcement", "model_patterns")
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or {}
+        if (values.get("measure") == Measure.METER) != (values.get("meter") is not None):
+            self.add_error("meter", "Name a meter where a meter is measured, and only there.")
+        if (values.get("measure") == Measure.SPEND) != bool(values.get("currency")):
+            self.add_error("currency", "Name a currency where spend is measured, and only there.")
+        return values
+
+
+class IncreaseForm(forms.Form):
+    amount = forms.DecimalField(label="How much more", min_value=0, max_digits=24, decimal_places=6)
+    ends_at = forms.DateTimeField(label="Until (UTC)", help_text="2026-12-01 00:00")
+    reason = forms.CharField(label="Reason", required=False, max_length=300)
 
 
 class IncreaseInline(ReadOnlyInline):
@@ -14,16 +50,99 @@ class IncreaseInline(ReadOnlyInline):
 
 
 @admin.register(Quota)
-class QuotaAdmin(ReadOnlyAdmin):
+class QuotaAdmin(OperatorAdmin):
+    form = QuotaForm
     list_display = ("public_id", "organisation", "limit", "scope", "enforcement", "set_by", "archived_at")
     list_filter = ("set_by", "measure", "window", "enforcement", ("archived_at", admin.EmptyFieldListFilter))
     list_select_related = ("organisation", "meter")
     search_fields = ("public_id", "organisation__slug", "organisation__public_id")
     inlines = (IncreaseInline,)
+    actions_detail = ("allow_more", "lift")
+
+    def has_change_permission(self, request: HttpRequest, obj: Quota | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Quota | None = None) -> bool:
+        return False
+
+    def has_act_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return request.user.has_perm("metering.change_quota")
+
+    def get_inlines(self, request: HttpRequest, obj: Quota | None) -> Any:
+        return self.inlines if obj else ()
+
+    def save_model(self, request: HttpRequest, obj: Quota, form: forms.ModelForm, change: bool) -> None:
+        values = form.cleaned_data
+        spec = QuotaSpec(
+            measure=values["measure"],
+            meter_key=values["meter"].key if values["meter"] else "",
+            amount=values["amount"],
+            window=values["window"],
+            currency=values["currency"],
+            enforcement=values["enforcement"],
+            models=tuple(values["model_patterns"] or ()),
+        )
+        made = define_quota(
+            values["organisation"],
+            spec,
+            set_by=SetBy.OPERATOR,
+            now=timezone.now(),
+            actor=operator_of(request),
+            request=request,
+        )
+        obj.__dict__.update(made.__dict__)
+
+    def add_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            return super().add_view(request, *args, **kwargs)
+        except DomainError as error:
+            messages.error(request, error.sentence)
+            return redirect(reverse("admin:metering_quota_add"))
 
     @display(description="Limit")
     def limit(self, quota: Quota) -> str:
         return str(quota)
+
+    @action(description="Allow more for a while…", url_path="increase", permissions=("act",))
+    def allow_more(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        quota = get_object_or_404(Quota, pk=object_id, archived_at=None)
+        form = IncreaseForm(request.POST or None)
+        if request.method == "POST" and form.is_valid():
+            try:
+                add_increase(
+                    quota,
+                    form.cleaned_data["amount"],
+                    starts_at=timezone.now(),
+                    ends_at=form.cleaned_data["ends_at"],
+                    reason=form.cleaned_data["reason"],
+                    actor=operator_of(request),
+                    request=request,
+                )
+            except DomainError as error:
+                form.add_error(None, error.sentence)
+            else:
+                messages.success(request, "It holds from the next call on, and ends by itself.")
+                return redirect(reverse("admin:metering_quota_change", args=[quota.pk]))
+        return self._ask(request, quota, f"Allow {quota.organisation} more for a while", form)
+
+    @action(description="Lift…", url_path="lifting", permissions=("act",))
+    def lift(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        quota = get_object_or_404(Quota, pk=object_id)
+        if request.method == "POST":
+            archive_quota(quota, by_customer=False, now=timezone.now(), actor=operator_of(request), request=request)
+            messages.success(request, "The limit is lifted from the next call on.")
+            return redirect(reverse("admin:metering_quota_changelist"))
+        return self._ask(request, quota, f"Lift this limit of {quota.organisation}?", None)
+
+    def _ask(self, request: HttpRequest, quota: Quota, title: str, form: forms.Form | None) -> HttpResponse:
+        context = {
+            **self.admin_site.each_context(request),
+            "title": title,
+            "opts": self.opts,
+            "quota": quota,
+            "form": form,
+        }
+        return TemplateResponse(request, ASKING, context)
 
 
 @admin.register(Denial)

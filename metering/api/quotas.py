@@ -100,6 +100,15 @@ class QuotaInput(QuotaChangeInput):
     amount = serializers.DecimalField(max_digits=40, decimal_places=12, min_value=0, help_text=AMOUNT_HELP)
 
 
+class IncreaseInput(serializers.Serializer):
+    amount = serializers.DecimalField(
+        max_digits=40, decimal_places=12, min_value=0, help_text="What is added to the limit."
+    )
+    starts_at = serializers.DateTimeField(required=False, help_text="Now unless given.")
+    ends_at = serializers.DateTimeField()
+    reason = serializers.CharField(default="", allow_blank=True, max_length=300)
+
+
 ORGANISATION = OpenApiParameter(
     "organisation",
     str,
@@ -189,6 +198,36 @@ class OneQuota(APIView):
             request=request._request,
         )
         return Response(status=204)
+
+
+class QuotaIncreases(APIView):
+    required_scopes = {"POST": Scope.LIMITS_WRITE}
+
+    @extend_schema(
+        operation_id="increase_quota",
+        summary="Allow more for a while",
+        tags=["Limits"],
+        parameters=[ORGANISATION],
+        request=IncreaseInput,
+        responses={201: ONE, **REFUSED_CHANGES},
+        description="For operators, with a service token. What it adds ends by itself.",
+    )
+    def post(self, request: Request, quota_id: str) -> Response:
+        organisation = resolve_organisation(request)
+        quota = _found(organisation, quota_id)
+        if _is_customer(request):
+            raise Problem(403, "service_token_required", "Limits are raised with a service token of the operator.")
+        asked = _validated(IncreaseInput, request)
+        quotas.add_increase(
+            quota,
+            asked["amount"],
+            starts_at=asked.get("starts_at") or timezone.now(),
+            ends_at=asked["ends_at"],
+            reason=asked["reason"],
+            actor=caller_of(request).label,
+            request=request._request,
+        )
+        return Response(_body_of(organisation, quota), status=201)
 
 
 def _validated(serializer: type[serializers.Serializer], request: Request) -> dict[str, Any]:

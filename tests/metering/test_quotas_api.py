@@ -1,6 +1,7 @@
 """/v1/quotas: the operator sets limits, a customer only its own, and the next call feels it."""
 
 import json
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -94,3 +95,37 @@ def test_the_command_finds_a_counter_that_was_changed_behind_our_back(acme, acme
     [found] = json.loads(capsys.readouterr().out)["items"]
     assert found["quota"] == limit.public_id
     assert (Decimal(found["stored_held"]), Decimal(found["held"])) == (1, 75)
+
+
+def test_operators_allow_more_for_a_while(acme, acme_key, api, service_token, acme_access_token):
+    limit = quota(acme, "requests", 1, "day", now=timezone.now())
+    address = f"{ADDRESS}/{limit.public_id}/increases"
+    more = {"amount": "1", "ends_at": (timezone.now() + timedelta(hours=1)).isoformat(), "reason": "launch day"}
+
+    refused = api(acme_access_token.secret).post(address, more)
+    assert (refused.status_code, refused.json()["code"]) in {(403, "service_token_required"), (403, "missing_scope")}
+    assert ask(acme_key, now=timezone.now()).is_allowed
+    assert not ask(acme_key, now=timezone.now()).is_allowed
+    raised = api(service_token.secret).post(f"{address}?organisation=acme", more)
+
+    assert (raised.status_code, raised.json()["amount_now"]) == (201, "2")
+    assert ask(acme_key, now=timezone.now()).is_allowed
+
+
+def test_operators_set_raise_and_lift_limits_in_the_admin(client_for, operator, acme):
+    client = client_for(operator)
+    form = {"organisation": acme.pk, "measure": "requests", "window": "day", "amount": "5", "enforcement": "hard"}
+    assert client.post("/admin/metering/quota/add/", form).status_code == 302
+    limit = Quota.objects.get()
+    assert (limit.set_by, limit.amount) == ("operator", 5)
+    asking = f"/admin/metering/quota/{limit.pk}"
+
+    assert "How much more" in client.get(f"{asking}/increase/").content.decode()
+    client.post(f"{asking}/increase/", {"amount": "5", "ends_at": "2099-01-01 00:00", "reason": "launch"})
+    assert limit.increases.get().reason == "launch"
+    assert "Lift this limit" in client.get(f"{asking}/lifting/").content.decode()
+    client.post(f"{asking}/lifting/")
+    limit.refresh_from_db()
+    assert limit.archived_at is not None
+    wrong = client.post("/admin/metering/quota/add/", {**form, "measure": "spend"})
+    assert "Name a currency where spend is measured" in wrong.content.decode()

@@ -17,7 +17,7 @@ API_LISTS = [
     route
     for route in routes_of_the_api()
     if route.name
-    in {"api-keys", "usage-figures", "v1_bill", "v1_forecast", "v1_invoices", "v1_tariff_comparison", "seals"}
+    in {"api-keys", "usage-figures", "v1_bill", "v1_forecast", "v1_invoices", "v1_tariff_comparison", "seals", "quotas"}
     | {"rejected-events", "rejected-event-counts", "unmatched-events"}
 ]
 INTAKE = {"events", "litellm", "otlp-traces", "openmeter-events"} | {
@@ -33,7 +33,7 @@ GATEWAYS = {
 # Meters belong to nobody: everybody reads the same, and only service tokens change them.
 METERS = {"meters", "meter", "meter-preview", "meter-archival", "meter-backfills"}
 # A filter by subject and a list of ids, each tried by itself; the same for everybody.
-OTHERS = {"openmeter-meter-query", "openapi", "api-keys-revocation", "leaked-keys"}
+OTHERS = {"quota", "quota-increases", "openmeter-meter-query", "openapi", "api-keys-revocation", "leaked-keys"}
 
 
 def address_of(name: str, world) -> str:
