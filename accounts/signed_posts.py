@@ -9,7 +9,6 @@ import hashlib
 import hmac
 import http.client
 import ipaddress
-import secrets
 import socket
 import ssl
 from datetime import datetime
@@ -32,10 +31,6 @@ class WebhookAddressRefused(DomainError):
 
 class WebhookFailed(Exception):
     """The other side could not be reached, or did not answer with success. Worth another try."""
-
-
-def new_message_id() -> str:
-    return f"msg_{secrets.token_hex(12)}"
 
 
 def signature(secret: str, message_id: str, stamp: int, body: bytes) -> str:
