@@ -1,6 +1,6 @@
 """What the page of limits shows: each limit with what is used, held and left, the calls in flight, the refusals.
 
-Reads counters, holds and refusals; three queries for any number of limits.
+Reads counters, holds and refusals; as many queries for one limit as for many.
 """
 
 from collections import defaultdict
@@ -102,7 +102,7 @@ def limit_rows(organisation: Organisation, now: datetime) -> list[LimitRow]:
     ]
 
 
-def calls_in_flight(organisation: Organisation, now: datetime) -> "list[Hold]":
+def calls_in_flight(organisation: Organisation, now: datetime) -> list[Hold]:
     """Those that were admitted and have not ended, newest first."""
     rows = Hold.objects.filter(organisation=organisation, state=HoldState.HELD, expires_at__gt=now)
     return list(rows.order_by("-created_at")[:100])

@@ -10,13 +10,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from fnmatch import fnmatchcase
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django.db.models import Q
 
+from accounts.key_restrictions import allows_model
 from accounts.models import Organisation
 from metering.admission.counters import spend_of
 from metering.admission.settling import Change, Ending, Place, end
@@ -218,5 +218,4 @@ def _fits(quota: Quota, one: Used) -> bool:
             is_in_scope = bool(one.end_user) and quota.end_user in ("", one.end_user)
         case _:
             is_in_scope = True
-    patterns = quota.model_patterns
-    return is_in_scope and (not patterns or any(fnmatchcase(one.model, pattern) for pattern in patterns))
+    return is_in_scope and allows_model(quota.model_patterns, one.model)

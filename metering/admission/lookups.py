@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from decimal import Decimal
-from fnmatch import fnmatchcase
 from typing import Any
 
 from accounts.api_auth import LIVE_TOKEN
 from accounts.api_keys import FIND_PRESENTED_KEY, PresentedKey
 from accounts.errors import DomainError
+from accounts.key_restrictions import allows_model
 from accounts.prepared import run_prepared
 from metering.admission.requests import Unreachable
 from metering.quota_windows import Span
@@ -72,7 +72,7 @@ class QuotaInForce:
     amount: Decimal
 
     def is_about(self, model: str) -> bool:
-        return not self.model_patterns or any(fnmatchcase(model, pattern) for pattern in self.model_patterns)
+        return allows_model(self.model_patterns, model)
 
     @property
     def kind(self) -> str:
