@@ -146,7 +146,10 @@ class CountingRules:
     ) -> None:
         self.organisation = organisation
         self.quotas = quotas
-        self._prices = prices
+        # By meter and model, each in the order in which they became valid.
+        self._prices: dict[tuple[str, str], list[PriceEstimate]] = defaultdict(list)
+        for price in sorted(prices, key=lambda price: price.valid_from):
+            self._prices[price.meter_key, price.model].append(price)
         self._periods = periods
         self._spans: dict[tuple[str, datetime], Span] = {}
 
@@ -158,7 +161,7 @@ class CountingRules:
         rows = BillingWindow.objects.filter(organisation_id=organisation_id).order_by("starts_at")
         return cls(
             quotas,
-            list(PriceEstimate.objects.filter(organisation_id=organisation_id).order_by("valid_from")),
+            list(PriceEstimate.objects.filter(organisation_id=organisation_id)),
             [Span(row.starts_at, row.ends_at) for row in rows],
             Organisation.objects.get(pk=organisation_id),
         )
@@ -189,14 +192,12 @@ class CountingRules:
 
     def _price(self, one: Used) -> dict[str, Decimal]:
         """The price of its meter: of its model before that of any, of those the newest valid by then."""
-        valid = [
-            price
-            for price in self._prices
-            if price.meter_key == one.meter_key and price.model in (one.model, "") and price.valid_from <= one.minute
-        ]
-        if not valid:
-            return {}
-        return {one.meter_key: max(valid, key=lambda price: (price.model != "", price.valid_from)).unit_price}
+        own, of_any = ((one.meter_key, model) for model in (one.model, ""))
+        for place in (own, of_any):
+            valid = [price for price in self._prices[place] if price.valid_from <= one.minute]
+            if valid:
+                return {one.meter_key: valid[-1].unit_price}
+        return {}
 
     def _span(self, window: str, minute: datetime) -> Span:
         if (window, minute) not in self._spans:

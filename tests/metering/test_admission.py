@@ -159,6 +159,28 @@ def test_spend_is_held_at_the_quoted_price_and_counted_at_the_same(acme, acme_ke
     assert counter(limit) == (Decimal("1.23456"), 0)
 
 
+def test_use_without_a_hold_costs_what_its_model_cost_at_its_time(acme, acme_key):
+    price(acme, "output_tokens", "10")
+    price(acme, "output_tokens", "99", model="")
+    PriceEstimate.objects.create(
+        organisation=acme,
+        meter_key="output_tokens",
+        model="m-1",
+        currency="USD",
+        unit_price=Decimal("0.00002"),
+        valid_from=NOW - timedelta(minutes=1),
+    )
+    limit = quota(acme, "5", measure="spend", window="day")
+    key = acme_key.api_key.public_id
+
+    send(event(key, NOW - timedelta(minutes=5), output_tokens=100_000), now=NOW)
+    send(event(key, NOW, output_tokens=50_000), now=NOW)
+    send(event(key, NOW, model="m-2", output_tokens=1000), now=NOW)
+    fold_all(NOW)
+
+    assert counter(limit) == (Decimal("1") + Decimal("1") + Decimal("0.099"), 0)
+
+
 def test_requests_and_concurrent_calls(acme, acme_key):
     requests = quota(acme, 2, measure="requests", window="minute")
     running = quota(acme, 1, measure="concurrent", window="none")
