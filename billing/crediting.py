@@ -16,10 +16,24 @@ from django.http import HttpRequest
 from accounts.audit import Actor, record
 from accounts.errors import DomainError
 from accounts.models import Organisation
-from billing.models import CreditGrant, Invoice, LedgerAccount, LedgerEntry, LedgerKind, LedgerTransaction
+from billing.models import (
+    CreditGrant,
+    GrantKind,
+    Invoice,
+    LedgerAccount,
+    LedgerEntry,
+    LedgerKind,
+    LedgerTransaction,
+)
 from billing.money import CURRENCIES
+from metering.models import Meter
 
 ZERO = Decimal(0)
+# What the columns hold, with room for sums.
+LARGEST_AMOUNT = 10**12
+SMALLEST_PLACES = 18
+LAST_PRIORITY = 32_767
+LONGEST_REASON = 200
 
 
 class GrantInvalid(DomainError):
@@ -65,10 +79,17 @@ def grant_credit(
 ) -> CreditGrant:
     """Raises GrantInvalid."""
     begins = effective_at or now
-    if amount <= 0 or currency not in CURRENCIES:
-        raise GrantInvalid("A credit needs an amount above zero in a currency, such as USD.")
-    if expires_at is not None and expires_at <= max(begins, now):
-        raise GrantInvalid("A credit expires after it begins, and not in the past.")
+    require_grantable(
+        kind=kind,
+        amount=amount,
+        currency=currency,
+        reason=reason,
+        now=now,
+        priority=priority,
+        effective_at=effective_at,
+        expires_at=expires_at,
+        meters=meters,
+    )
     with transaction.atomic():
         grant = CreditGrant.objects.create(
             organisation=organisation,
@@ -86,6 +107,41 @@ def grant_credit(
         _post(organisation, LedgerKind.GRANTED, entries, now=now)
         _record("credit.granted", grant, amount, actor=actor, request=request)
     return grant
+
+
+def require_grantable(
+    *,
+    kind: str,
+    amount: Decimal,
+    currency: str,
+    reason: str,
+    now: datetime,
+    priority: int = 100,
+    effective_at: datetime | None = None,
+    expires_at: datetime | None = None,
+    meters: Sequence[str] = (),
+) -> None:
+    """Raises GrantInvalid for what `grant_credit` would refuse; writes nothing."""
+    if kind not in GrantKind.values:
+        raise GrantInvalid(f"There is no kind of credit called “{kind}”: use {', '.join(GrantKind.values)}.")
+    _require_sound(amount, currency, priority, reason)
+    if expires_at is not None and expires_at <= max(effective_at or now, now):
+        raise GrantInvalid("A credit expires after it begins, and not in the past.")
+    unknown = set(meters) - set(Meter.objects.filter(key__in=meters).values_list("key", flat=True))
+    if unknown:
+        raise GrantInvalid(f"There is no meter called “{min(unknown)}”, so this credit could never pay for it.")
+
+
+def _require_sound(amount: Decimal, currency: str, priority: int, reason: str) -> None:
+    if not amount.is_finite() or amount <= 0 or currency not in CURRENCIES:
+        raise GrantInvalid("A credit needs an amount above zero in a currency, such as USD.")
+    places = -int(amount.normalize().as_tuple().exponent)
+    if amount >= LARGEST_AMOUNT or places > SMALLEST_PLACES:
+        raise GrantInvalid(f"A credit is below {LARGEST_AMOUNT:,} and has at most {SMALLEST_PLACES} decimals.")
+    if not 0 <= priority <= LAST_PRIORITY:
+        raise GrantInvalid(f"A priority is a whole number from 0 to {LAST_PRIORITY}; smaller is used first.")
+    if not reason.strip() or len(reason) > LONGEST_REASON or "\x00" in reason:
+        raise GrantInvalid(f"Say what the credit is for, in at most {LONGEST_REASON} characters.")
 
 
 def reverse_grant(
@@ -137,7 +193,7 @@ def planned_draws(
     for charge in charges:
         open_amounts[charge.meter] = open_amounts.get(charge.meter, ZERO) + charge.amount
     draws: list[Draw] = []
-    for grant in sorted((grant for grant in grants if is_usable(grant, now)), key=_burn_order):
+    for grant in sorted((grant for grant in grants if is_usable(grant, now)), key=burn_order):
         # What is charged in all bounds it too: a meter below zero makes others' charges no larger than the bill.
         room = min(left[grant.pk], max(sum(open_amounts.values(), ZERO), ZERO))
         before = room
@@ -168,7 +224,7 @@ def is_usable(grant: CreditGrant, now: datetime) -> bool:
     return grant.effective_at <= now and (grant.expires_at is None or now < grant.expires_at)
 
 
-def _burn_order(grant: CreditGrant) -> tuple[Any, ...]:
+def burn_order(grant: CreditGrant) -> tuple[Any, ...]:
     return (
         grant.priority,
         grant.expires_at is None,

@@ -321,6 +321,8 @@ ADMIN_NAVIGATION = [
         "items": _admin_links(
             ("Subscriptions", "event_repeat", "billing_subscription"),
             ("Invoices", "receipt_long", "billing_invoice"),
+            ("Credit", "savings", "billing_creditgrant"),
+            ("Credit ledger", "account_balance", "billing_ledgertransaction"),
             ("Plans", "sell", "billing_plan"),
             ("Price book", "menu_book", "billing_price"),
             ("Price proposals", "rule", "billing_priceproposal"),

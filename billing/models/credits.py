@@ -1,9 +1,11 @@
 """Credits in double entry: what was granted, and every movement of it. Rows are only ever added."""
 
-from typing import Any
+from decimal import Decimal
+from typing import Any, Self
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Q, Sum
+from django.db.models.functions import Coalesce
 
 from accounts.public_ids import new_public_id
 from accounts.tenancy import OrganisationOwned, OrganisationQuerySet
@@ -19,6 +21,18 @@ class GrantKind(models.TextChoices):
     PROMOTIONAL = "promotional", "Promotional"
     PLAN = "plan", "Comes with the plan"
     PURCHASED = "purchased", "Purchased"
+
+
+class CreditGrantRows(OrganisationQuerySet["CreditGrant"]):
+    def with_sums(self) -> Self:
+        """Each grant with what was `used`, is `left`, has `expired` and was `reversed` of it."""
+        return self.annotate(
+            used=_sum_of("used"), left=_sum_of("remaining"), expired=_sum_of("expired"), reversed=_sum_of("reversed")
+        )
+
+
+def _sum_of(account: str) -> Any:
+    return Coalesce(Sum("entries__amount", filter=Q(entries__account=account)), Decimal(0))
 
 
 class CreditGrant(OrganisationOwned):
@@ -37,7 +51,7 @@ class CreditGrant(OrganisationOwned):
     reason = models.CharField(max_length=200)
     created_at = models.DateTimeField()
 
-    objects: Any = OrganisationQuerySet.as_manager()
+    objects: Any = CreditGrantRows.as_manager()
 
     class Meta:
         ordering = ["pk"]
