@@ -19,6 +19,8 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "watch changes": {"task": "metering.tasks.watch_changes", "schedule": timedelta(minutes=15)},
     # Once a day is enough for a list that only people read.
     "forget denials": {"task": "metering.tasks.forget_denials", "schedule": crontab(hour=4, minute=10)},
+    # After the comparison of counters, which has then seen once more what goes; daily keeps a night's share small.
+    "prune holds": {"task": "metering.tasks.prune_holds", "schedule": crontab(hour=5, minute=5)},
     # At night, like the totals they go with.
     "compare counters": {"task": "metering.tasks.compare_counters", "schedule": crontab(hour=3, minute=50)},
     # Days follow a change of an organisation's time zone; until then reports read quarter hours.

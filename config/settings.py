@@ -252,6 +252,10 @@ LATE_WINDOW_DAYS = env.integer("LATE_WINDOW_DAYS", default=35, minimum=1)
 SERIES_PER_MONTH = env.integer("SERIES_PER_MONTH", default=10_000, minimum=1)
 # Whole months of receipt for which events are kept; 0: for ever. Totals, bills and seals always are.
 EVENT_RETENTION_MONTHS = env.integer("EVENT_RETENTION_MONTHS", default=0)
+# Days for which ended holds and counters of ended windows are kept, never fewer than late events may need; 0: for ever.
+HOLDS_KEPT_DAYS = env.integer("HOLDS_KEPT_DAYS", default=40)
+# Days for which refused calls stay in the lists of operators and customers.
+DENIALS_KEPT_DAYS = env.integer("DENIALS_KEPT_DAYS", default=30, minimum=1)
 # Where each month is written to, and checked, before it is dropped. Empty: nowhere.
 EVENT_ARCHIVE_DIR = env.text("EVENT_ARCHIVE_DIR", default="")
 EVENT_ARCHIVE_FORMAT = env.choice("EVENT_ARCHIVE_FORMAT", ("ndjson", "parquet"), default="ndjson")

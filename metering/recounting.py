@@ -1,13 +1,15 @@
 """Counters made anew: for a quota that is new, and to compare what is stored with what events and holds say.
 
 A counter is: what the settled holds that counted on it used, and what every other event of its window used; and what
-the holds in flight hold. Both come from rows that are never changed, so a difference is a fault and is reported.
+the holds in flight hold. Both come from rows that are never changed, so a difference is a fault and is reported. Of
+holds that were pruned, `metering.pruning` leaves behind what a counter that never resets needs.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from uuid import UUID
 
 from django.db import connection, transaction
 from django.db.models import Q
@@ -22,7 +24,16 @@ from metering.aggregation.minutes import used_by_minute
 from metering.aggregation.rules import event_types, rules_between, summed
 from metering.aggregation.statement import CORRECTIONS
 from metering.exact import EXACT
-from metering.models import DroppedMonth, Hold, HoldState, Quota, QuotaWindow, Window
+from metering.models import (
+    DroppedMonth,
+    Hold,
+    HoldState,
+    PrunedHoldEvent,
+    PrunedHolds,
+    Quota,
+    QuotaWindow,
+    Window,
+)
 from metering.quota_windows import BEGINNING
 
 FOLDED_EVENTS = """
@@ -70,59 +81,33 @@ def compare_counters(
     organisation: Organisation, *, now: datetime, since: datetime | None = None
 ) -> list[CounterDifference]:
     """Counters of windows that began `since` (two days ago unless given), and of those that never end, against events
-    and holds. Once months of events were dropped, counters that reach back before that are left out.
+    and holds. What began before the events or holds that are kept is left out; of counters that never end, once months
+    of events were dropped, only what is held is compared.
     """
-    kept_from = DroppedMonth.objects.events_kept_from()
-    since, reaches_back = max(filter(None, (since or now - COMPARED, kept_from))), kept_from is None
     with transaction.atomic():
         _see_one_instant()
+        kept_from, holds_from = DroppedMonth.objects.events_kept_from(), PrunedHolds.objects.holds_kept_from()
+        since, reaches_back = max(filter(None, (since or now - COMPARED, kept_from, holds_from))), kept_from is None
         quotas = {quota.pk: quota for quota in Quota.objects.active().filter(organisation=organisation)}
         stored = {
             (organisation.pk, row.quota_id, row.subject, row.starts_at): row
             for row in QuotaWindow.objects.filter(organisation=organisation, quota_id__in=quotas)
         }
         expected = _expected(organisation.pk, since, now, reaches_back)
+    for place, row in stored.items():
+        if place[3] == BEGINNING:
+            expected[place].used = EXACT.add(expected[place].used, row.pruned) if reaches_back else row.used
     places = {
-        place for place in {*stored, *expected} if place[1] in quotas and _is_compared(place, since, reaches_back)
+        place for place in {*stored, *expected} if place[1] in quotas and (place[3] >= since or place[3] == BEGINNING)
     }
     return [
         found
         for place in sorted(places)
-        if place[1] in quotas
-        and (found := _difference(organisation, quotas[place[1]], place, stored.get(place), expected[place]))
+        if (found := _difference(organisation, quotas[place[1]], place, stored.get(place), expected[place]))
     ]
 
 
-def _see_one_instant() -> None:
-    """All that follows in this transaction sees events, holds and counters as they are now, while calls go on."""
-    if not connection.savepoint_ids:
-        with connection.cursor() as cursor:
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-
-
-def _is_compared(place: Place, since: datetime, reaches_back: bool) -> bool:
-    return place[3] >= since or (reaches_back and place[3] == BEGINNING)
-
-
-def _expected(organisation_id: int, since: datetime, now: datetime, reaches_back: bool) -> dict[Place, Change]:
-    rules = CountingRules.of(organisation_id)
-    is_lasting = reaches_back and any(quota.window == Window.NONE for quota in rules.quotas)
-    holds = Hold.objects.filter(organisation_id=organisation_id)
-    if not is_lasting:  # an older hold has nothing to say of newer windows, unless it still runs or has just ended
-        recent = Q(created_at__gte=since) | Q(ended_at__gte=since - AHEAD) | Q(ended_at=None)
-        holds = holds.filter(recent)
-    bound = {
-        key: quota_ids for key, quota_ids in holds.values_list("event_key", "quota_ids").iterator() if key is not None
-    }
-    expected = counted(rules, _used(organisation_id, BEGINNING if is_lasting else since, now + AHEAD), bound)
-    for hold in holds.iterator(chunk_size=1000):
-        for place, change in _of_hold(hold).items():
-            expected[place].used = EXACT.add(expected[place].used, change.used)
-            expected[place].held = EXACT.add(expected[place].held, change.held)
-    return expected
-
-
-def _of_hold(hold: Hold) -> dict[Place, Change]:
+def counted_by_hold(hold: Hold) -> dict[Place, Change]:
     """What a hold counts for on its counters, as it stands."""
     prices = {meter: Decimal(price) for meter, price in hold.prices.items()}
     usage = {meter: Decimal(units) for meter, units in (hold.usage or {}).items()}
@@ -134,6 +119,34 @@ def _of_hold(hold: Hold) -> dict[Place, Change]:
         )
         for quota, subject, start, kind, amount in parts
     }
+
+
+def _see_one_instant() -> None:
+    """All that follows in this transaction sees events, holds and counters as they are now, while calls go on."""
+    if not connection.savepoint_ids:
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+
+
+def _expected(organisation_id: int, since: datetime, now: datetime, reaches_back: bool) -> dict[Place, Change]:
+    rules = CountingRules.of(organisation_id)
+    is_lasting = reaches_back and any(quota.window == Window.NONE for quota in rules.quotas)
+    holds = Hold.objects.filter(organisation_id=organisation_id)
+    if not is_lasting:  # an older hold has nothing to say of newer windows, unless it still runs or has just ended
+        recent = Q(created_at__gte=since) | Q(ended_at__gte=since - AHEAD) | Q(ended_at=None)
+        holds = holds.filter(recent)
+    bound: dict[UUID, list[int]] = {
+        key: quota_ids for key, quota_ids in holds.values_list("event_key", "quota_ids").iterator() if key is not None
+    }
+    if is_lasting:
+        pruned = PrunedHoldEvent.objects.filter(organisation_id=organisation_id)
+        bound |= dict(pruned.values_list("event_key", "quota_ids").iterator())
+    expected = counted(rules, _used(organisation_id, BEGINNING if is_lasting else since, now + AHEAD), bound)
+    for hold in holds.iterator(chunk_size=1000):
+        for place, change in counted_by_hold(hold).items():
+            expected[place].used = EXACT.add(expected[place].used, change.used)
+            expected[place].held = EXACT.add(expected[place].held, change.held)
+    return expected
 
 
 def _used(organisation_id: int, start: datetime, end: datetime) -> Sequence[Used]:

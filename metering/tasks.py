@@ -5,11 +5,12 @@ from dataclasses import asdict
 from datetime import timedelta
 
 from celery import shared_task
+from django.conf import settings
 from django.utils import timezone
 
 from accounts.enqueue import enqueue_on_commit
 from accounts.models import Organisation
-from metering import admission, aggregation, alerting, alerts, bounding, recounting, usage_imports
+from metering import admission, aggregation, alerting, alerts, bounding, pruning, recounting, usage_imports
 from metering.admission.denials import forget_denials_before
 from metering.admission.settling import MOST_EXPIRED
 from metering.backfilling import run_backfill
@@ -32,7 +33,8 @@ IMPORT_FOR = timedelta(minutes=4)
 BACKFILL_STEPS = 50
 # Differences written down with the check; the number of all is kept anyway.
 MOST_DETAIL = 100
-DENIALS_KEPT = timedelta(days=30)
+# Batches of one task; the rest is another's.
+PRUNED_BATCHES = 200
 
 
 @shared_task
@@ -68,7 +70,17 @@ def watch_changes() -> None:
 @shared_task
 def forget_denials() -> None:
     """Drop refusals of long ago."""
-    forget_denials_before(timezone.now() - DENIALS_KEPT)
+    forget_denials_before(timezone.now() - timedelta(days=settings.DENIALS_KEPT_DAYS))
+
+
+@shared_task
+def prune_holds() -> None:
+    """Forget holds and counters of long ago; enough for one task, then the rest in another."""
+    pruned = pruning.prune(timezone.now(), batches=PRUNED_BATCHES)
+    if pruned.holds or pruned.counters:
+        logger.info("Forgot %s holds and %s counters of long ago.", pruned.holds, pruned.counters)
+    if not pruned.is_finished:
+        enqueue_on_commit(prune_holds)
 
 
 @shared_task

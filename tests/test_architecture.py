@@ -42,6 +42,7 @@ ORGANISATION_IN_ANOTHER_WAY = {
     "metering.UniqueDayValue": "leads the primary key of a distributed table that knows no foreign keys",
     "metering.QuotaWindow": "leads the primary key of a distributed table that knows no foreign keys",
     "metering.Hold": "leads the primary key of a distributed table that knows no foreign keys",
+    "metering.PrunedHoldEvent": "leads the primary key of a distributed table that knows no foreign keys",
     "metering.PriceEstimate": "leads the keys of a distributed table that knows no foreign keys",
     "metering.BillingWindow": "leads the keys of a distributed table that knows no foreign keys",
     "metering.AdmissionSettings": "the organisation is the key of its settings",

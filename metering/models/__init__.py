@@ -5,6 +5,7 @@ from metering.models.counters_checks import CountersCheck
 from metering.models.dropped_months import DroppedMonth
 from metering.models.events import Event, IngestBatch, RejectedEvent
 from metering.models.meters import Aggregation, Meter, MeterRevision
+from metering.models.pruned_holds import PrunedHoldEvent, PrunedHolds
 from metering.models.quotas import (
     AdmissionSettings,
     BillingWindow,
@@ -50,6 +51,8 @@ __all__ = [
     "MeterBackfill",
     "MeterRevision",
     "PriceEstimate",
+    "PrunedHoldEvent",
+    "PrunedHolds",
     "Quota",
     "QuotaIncrease",
     "QuotaScope",

@@ -167,6 +167,10 @@ class QuotaWindow(models.Model):
     used = models.DecimalField(max_digits=None, decimal_places=None, default=Decimal(0))
     # For calls that were admitted and have not ended.
     held = models.DecimalField(max_digits=None, decimal_places=None, default=Decimal(0))
+    # Of `used`, what holds brought that are no longer kept. Counted only where the window never ends.
+    pruned = models.DecimalField(
+        max_digits=None, decimal_places=None, default=Decimal(0), db_default=Decimal(0), editable=False
+    )
 
     class Meta:
         db_table = "quota_window"

@@ -1,4 +1,4 @@
-"""Calls asked for, settled, released, extended, expired, reported, resent, corrected and folded in any order.
+"""Calls asked for, settled, released, extended, expired, reported, resent, corrected, folded and pruned in any order.
 
 The machine keeps books of its own on quotas that never reset; those that do are compared with events and holds. Both
 agree with what is stored after every step, and no admission ever passes a hard limit.
@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from metering.admission import admit, expire_holds, extend, find_hold, release, settle, would_admit
 from metering.admission.settling import HoldEnded, NoRoom
 from metering.models import Hold
+from metering.pruning import prune_before
 from metering.quotas import change_quota
 from metering.recounting import compare_counters
 from tests import factories
@@ -211,6 +212,19 @@ class Admissions(RuleBasedStateMachine):
         assert expire_holds(self.now) == len(due)
         for call in due:
             call.state = "expired"
+
+    @rule()
+    def prune(self):
+        """Forget calls that have ended; what they used still counts."""
+        self.fold()
+        prune_before(self.now)
+        kept = set(Hold.objects.filter(organisation=self.acme).values_list("id", flat=True))
+        for call in [one for one in self.calls.values() if one.id not in kept]:
+            assert call.state != "held"
+            if call.state == "settled":
+                self.others[0] += call.used
+                self.others[1] += 1
+            del self.calls[call.id]
 
     @rule(amount=st.sampled_from([100, 500, 900]))
     def change_the_limit(self, amount):
