@@ -34,6 +34,8 @@ MOST_TRIES = 12
 MOST_MESSAGES = 100
 # Acts told in one message; of more than these it gives the number.
 MOST_ACTS = 25
+# Dropped in one statement.
+MOST_FORGOTTEN = 5000
 
 
 def leave_notices(entry: AuditEntry, *, maker: User | None = None, is_urgent: bool = False) -> None:
@@ -57,6 +59,17 @@ def send_due(*, now: datetime) -> int:
     waiting = Notice.objects.due(now).filter(tries__lt=MOST_TRIES).order_by("pk")
     pairs = list(dict.fromkeys(waiting.values_list("user_id", "entry__organisation_id")[: MOST_MESSAGES * MOST_ACTS]))
     return sum(_send(user_id, organisation_id, now) for user_id, organisation_id in pairs[:MOST_MESSAGES])
+
+
+def forget_before(instant: datetime) -> int:
+    """Drop notices of long ago: those that went out, and those that were given up. The acts stay in the audit log."""
+    settled = Notice.objects.filter(created_at__lt=instant).exclude(sent_at=None, tries__lt=MOST_TRIES)
+    forgotten, is_full = 0, True
+    while is_full:
+        batch = list(settled.values_list("pk", flat=True)[:MOST_FORGOTTEN])
+        forgotten += Notice.objects.filter(pk__in=batch).delete()[0]
+        is_full = len(batch) == MOST_FORGOTTEN
+    return forgotten
 
 
 @transaction.atomic

@@ -1,5 +1,6 @@
 """The alarm clock of accounts: each task is a sweep, safe to run twice at once."""
 
+from datetime import timedelta
 from importlib import import_module
 
 from celery import shared_task
@@ -19,3 +20,9 @@ def clear_expired_sessions() -> None:
 @shared_task
 def send_notices() -> None:
     notices.send_due(now=timezone.now())
+
+
+@shared_task
+def forget_notices() -> None:
+    """Drop e-mails about acts that went out long ago."""
+    notices.forget_before(timezone.now() - timedelta(days=settings.NOTICES_KEPT_DAYS))

@@ -58,6 +58,8 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "clear expired sessions": {"task": "accounts.tasks.clear_expired_sessions", "schedule": crontab(hour=2, minute=10)},
     # What others did to keys and tokens; often, since a leaked key is told this way too.
     "send notices about keys": {"task": "accounts.tasks.send_notices", "schedule": timedelta(seconds=30)},
+    # At night: nobody reads them, the audit log keeps the acts.
+    "forget notices": {"task": "accounts.tasks.forget_notices", "schedule": crontab(hour=2, minute=20)},
     # E-mails about new invoices that did not go out at once.
     "announce invoices": {"task": "billing.tasks.announce_invoices", "schedule": timedelta(minutes=1)},
     # Finalised invoices that are not at Stripe yet.

@@ -219,6 +219,8 @@ if SMTP_HOST:
     }
 else:
     MAILERS = {"default": {"BACKEND": "accounts.mailbox.DevelopmentMailbox"}}
+# Days for which it is kept who was sent an e-mail about keys and tokens; the audit log keeps the acts for ever.
+NOTICES_KEPT_DAYS = env.integer("NOTICES_KEPT_DAYS", default=90, minimum=1)
 
 # --- The REST API -----------------------------------------------------------------------------------------------------
 

@@ -5,10 +5,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.core import mail
 from django.urls import reverse
+from django.utils import timezone
 
 from accounts import api_keys, notices
 from accounts.models import Membership, Notice, Role
 from accounts.organisations import create_organisation
+from accounts.tasks import forget_notices
 from accounts.tokens import create_access_token, revoke_token
 from tests import factories
 
@@ -113,3 +115,28 @@ def test_message_that_is_not_taken_is_tried_again_and_holds_up_nobody(acme, oliv
     settings.MAILERS = {"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}
     assert notices.send_due(now=NOON + timedelta(minutes=1)) == 0
     assert notices.send_due(now=NOON + timedelta(minutes=3)) == 2
+
+
+def test_notices_of_long_ago_are_forgotten_unless_they_still_wait(acme, olivia, martin, settings, monkeypatch):
+    monkeypatch.setattr(notices, "MOST_FORGOTTEN", 2)
+    for number in range(5):
+        make(acme, martin, f"Key {number}")
+    sent, given_up, waiting, recent = Notice.objects.all()[:2], *Notice.objects.all()[2:]
+    Notice.objects.filter(pk__in=[one.pk for one in [*sent, recent]]).update(sent_at=NOON)
+    Notice.objects.filter(pk=given_up.pk).update(tries=notices.MOST_TRIES)
+    Notice.objects.update(created_at=NOON - timedelta(days=100))
+    Notice.objects.filter(pk=recent.pk).update(created_at=NOON)
+
+    assert notices.forget_before(NOON - timedelta(days=90)) == 3
+
+    assert set(Notice.objects.all()) == {waiting, recent}
+
+
+def test_the_sweep_forgets_by_the_policy(acme, olivia, martin, settings):
+    make(acme, martin)
+    Notice.objects.update(sent_at=NOON)
+    forget_notices()
+    assert Notice.objects.count() == 1
+    Notice.objects.update(created_at=timezone.now() - timedelta(days=settings.NOTICES_KEPT_DAYS + 1))
+    forget_notices()
+    assert not Notice.objects.exists()
