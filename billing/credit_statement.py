@@ -4,7 +4,7 @@ As many queries for one grant as for many.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -20,6 +20,9 @@ from billing.rating.wording import meter_noun
 ZERO = Decimal(0)
 
 
+ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+
+
 class GrantStatus(StrEnum):
     COMING = "coming"
     USABLE = "usable"
@@ -28,6 +31,8 @@ class GrantStatus(StrEnum):
     REVERSED = "reversed"
 
 
+# Those of which something is left.
+CURRENT = (GrantStatus.USABLE, GrantStatus.COMING)
 STATUS_WORDS = {
     GrantStatus.COMING: "Not yet",
     GrantStatus.USABLE: "Can be used",
@@ -47,6 +52,8 @@ class GrantState:
     expired: Decimal
     reversed: Decimal
     status: GrantStatus
+    # Its place among those of its currency that can be used now; 0 if it cannot.
+    place: int = 0
 
     @property
     def status_words(self) -> str:
@@ -62,8 +69,22 @@ class GrantState:
         return self.expired + self.reversed
 
     @property
-    def gone(self) -> Decimal:
-        return self.used + self.lapsed
+    def place_words(self) -> str:
+        """ "Used first", "Used second", "Used 11th"; empty where it is not used now."""
+        if not self.place:
+            return ""
+        return f"Used {ORDINALS[self.place - 1] if self.place <= len(ORDINALS) else _ordinal(self.place)}"
+
+    @property
+    def parts(self) -> list[tuple[str, str, str]]:
+        """Of a bar 100 wide: what it is, where it begins, how long it is; what is left comes first."""
+        begins, found = ZERO, []
+        for name, amount in (("left", self.left), ("used", self.used), ("lapsed", self.lapsed)):
+            share = amount * 100 / self.grant.amount
+            if share:
+                found.append((name, f"{begins:.3f}", f"{share:.3f}"))
+            begins += share
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +94,8 @@ class CurrencyBalance:
     currency: str
     usable: Decimal
     coming: Decimal
+    # Of those that can be used now, the one that expires next.
+    next_to_expire: GrantState | None
 
 
 def grant_states(organisation: Organisation, now: datetime) -> list[GrantState]:
@@ -81,9 +104,9 @@ def grant_states(organisation: Organisation, now: datetime) -> list[GrantState]:
     states = [state_of(grant, now) for grant in grants]
     usable = [state for state in states if state.status == GrantStatus.USABLE]
     coming = [state for state in states if state.status == GrantStatus.COMING]
-    over = [state for state in states if state.status not in (GrantStatus.USABLE, GrantStatus.COMING)]
+    over = [state for state in states if state.status not in CURRENT]
     return [
-        *sorted(usable, key=lambda state: burn_order(state.grant)),
+        *_placed(sorted(usable, key=lambda state: burn_order(state.grant))),
         *sorted(coming, key=lambda state: (state.grant.effective_at, state.grant.pk)),
         *sorted(over, key=lambda state: -state.grant.pk),
     ]
@@ -103,6 +126,7 @@ def balances(states: Sequence[GrantState]) -> list[CurrencyBalance]:
             currency=currency,
             usable=_sum_left(states, currency, GrantStatus.USABLE),
             coming=_sum_left(states, currency, GrantStatus.COMING),
+            next_to_expire=_next_to_expire(states, currency),
         )
         for currency in currencies
     ]
@@ -112,7 +136,7 @@ def movements(grants: QuerySet[CreditGrant]) -> QuerySet[LedgerEntry]:
     """What changed what was left of these grants, newest first; each with `left_after` and its transaction."""
     left_after = Window(Sum("amount"), partition_by=[F("grant")], order_by=F("pk").asc())
     rows = LedgerEntry.objects.filter(account=LedgerAccount.REMAINING, grant__in=grants)
-    annotated: QuerySet[LedgerEntry] = rows.annotate(left_after=left_after).order_by("-pk")
+    annotated: QuerySet[LedgerEntry] = rows.annotate(left_after=left_after).order_by("-transaction__at", "-pk")
     return annotated.select_related("grant", "transaction__invoice").defer(
         "transaction__invoice__evidence", "transaction__invoice__parties"
     )
@@ -127,8 +151,28 @@ def pays_for(grant: CreditGrant, names: Mapping[str, str]) -> str:
     return f"Pays for {listed} only."
 
 
+def _placed(states: Sequence[GrantState]) -> list[GrantState]:
+    """With the place of each among those of its currency."""
+    places: dict[str, int] = {}
+    placed = []
+    for state in states:
+        places[state.grant.currency] = places.get(state.grant.currency, 0) + 1
+        placed.append(replace(state, place=places[state.grant.currency]))
+    return placed
+
+
+def _ordinal(number: int) -> str:
+    tens, ones = divmod(number % 100, 10)
+    return f"{number}{'th' if tens == 1 else {1: 'st', 2: 'nd', 3: 'rd'}.get(ones, 'th')}"
+
+
 def _sum_left(states: Sequence[GrantState], currency: str, status: GrantStatus) -> Decimal:
     return sum((one.left for one in states if one.grant.currency == currency and one.status == status), ZERO)
+
+
+def _next_to_expire(states: Sequence[GrantState], currency: str) -> GrantState | None:
+    ending = [one for one in states if one.grant.currency == currency and one.place and one.grant.expires_at]
+    return min(ending, key=lambda one: (one.grant.expires_at, one.grant.pk), default=None)
 
 
 def _status(grant: Any, now: datetime) -> GrantStatus:

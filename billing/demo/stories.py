@@ -15,6 +15,19 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
+class Credit:
+    """A grant: how many days after the first period began, and how many days it lasts (0: without an end)."""
+
+    kind: str
+    amount: str
+    reason: str
+    after_days: int
+    lasts_days: int = 0
+    priority: int = 100
+    meters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Story:
     """One organisation: who is in it, what it uses, and how far its bills have come."""
 
@@ -35,6 +48,7 @@ class Story:
     endings: tuple[str, ...]
     # Names of keys that were revoked since.
     revoked: tuple[str, ...] = ()
+    credits: tuple[Credit, ...] = ()
 
     @property
     def slug(self) -> str:
@@ -69,6 +83,11 @@ STORIES = (
         ),
         period_age_days=12,
         endings=("paid", "open"),
+        credits=(
+            Credit("promotional", "250", "Welcome to Kilotoken", 0, lasts_days=365, priority=10),
+            Credit("promotional", "25", "A month of images to try", 0, lasts_days=28, meters=("image_input_tokens",)),
+            Credit("purchased", "500", "Bought by bank transfer", 40),
+        ),
     ),
     Story(
         name="Lumen Legal",

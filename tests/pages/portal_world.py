@@ -7,9 +7,10 @@ from decimal import Decimal
 from accounts.memberships import invite
 from accounts.models import Membership, Organisation, Role
 from billing.catalogue import newest_version
+from billing.crediting import grant_credit
 from billing.forecasting import make_forecasts
 from billing.invoicing import close_period
-from billing.models import Invoice, Plan, PlanVersion, Subscription
+from billing.models import CreditGrant, Invoice, Plan, PlanVersion, Subscription
 from metering.intake import accept
 from metering.models import Event, RejectedEvent
 from metering.quotas import QuotaSpec, define_quota
@@ -46,6 +47,8 @@ def build_world(organisation: Organisation, rows: int = 1) -> World:
     spec = QuotaSpec(measure="requests", amount=Decimal(1000), window="day")
     limits = [define_quota(organisation, spec, set_by="customer", now=NOW, actor="test") for _ in range(rows)]
     limit = {"public_id": limits[0].public_id}
+    for number in range(rows):
+        _credit(organisation, number)
     filled = {
         **dict.fromkeys(("metering:limit_change", "metering:limit_removal"), limit),
         "accounts:invitation_withdrawal": invitation,
@@ -68,6 +71,18 @@ def build_world(organisation: Organisation, rows: int = 1) -> World:
         "openmeter-meter-query": {"key": "input_tokens", "?": f"?subject={keys[0].api_key.public_id}"},
     }
     return World(organisation, subscription, filled)
+
+
+def _credit(organisation: Organisation, number: int) -> CreditGrant:
+    return grant_credit(
+        organisation,
+        kind="promotional",
+        amount=Decimal(20),
+        currency="USD",
+        reason=f"Welcome {number}",
+        meters=["audio_input_tokens"],
+        now=NOW,
+    )
 
 
 def _refused(organisation: Organisation) -> RejectedEvent:

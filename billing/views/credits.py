@@ -1,0 +1,45 @@
+"""Credit as the customer sees it: what is left, of what, in which order it is used, and every movement of it."""
+
+from typing import Any
+
+from django.core.paginator import Paginator
+from django.http import HttpResponse
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from accounts.access import MemberRequest, member_required
+from accounts.pages import render_page
+from billing.credit_statement import CURRENT, GrantState, balances, grant_states, movements, pays_for
+from billing.models import CreditGrant
+from billing.plan_words import meter_names
+
+PAGE_SIZE = 20
+# Of what is over, until all is asked for.
+FEW_OVER = 5
+MOST_OVER = 200
+
+
+@member_required()
+@require_safe
+def credit(request: MemberRequest) -> HttpResponse:
+    """The balance, each grant as a bar, and the history; `?over=all` shows everything that is over."""
+    now = timezone.now()
+    states = grant_states(request.organisation, now)
+    over = [state for state in states if state.status not in CURRENT]
+    shown = over[: MOST_OVER if request.GET.get("over") == "all" else FEW_OVER]
+    moved = movements(CreditGrant.objects.for_organisation(request.organisation))
+    context = {
+        "active_nav": "credits",
+        "zone": request.organisation.zone,
+        "balances": balances(states),
+        "current": _with_words([state for state in states if state.status in CURRENT]),
+        "over": _with_words(shown),
+        "over_count": len(over),
+        "page_obj": Paginator(moved, PAGE_SIZE).get_page(request.GET.get("page")),
+    }
+    return render_page(request, "billing/credits.html", context)
+
+
+def _with_words(states: list[GrantState]) -> list[dict[str, Any]]:
+    names = meter_names() if states else {}
+    return [{"state": state, "grant": state.grant, "pays_for": pays_for(state.grant, names)} for state in states]
