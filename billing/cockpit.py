@@ -18,7 +18,8 @@ from billing.money import format_money
 from billing.schedules import period_containing
 from billing.unpriced import count_unpriced_models
 from metering import aggregation
-from metering.models import CountersCheck, Hold, HoldState, IngestBatch, RejectedEvent, TotalsCheck
+from metering.leaked_holds import Report, leaked_holds
+from metering.models import CountersCheck, IngestBatch, RejectedEvent, TotalsCheck
 
 DAY = timedelta(days=1)
 # Totals older than this are worth a look: folding normally takes seconds.
@@ -121,16 +122,16 @@ def _totals_check(now: datetime) -> Gauge:
 
 def _admission(now: datetime) -> tuple[Gauge, Gauge]:
     """Holds whose call nobody reported in time, and whether counters of limits are right."""
-    leaked_holds = Hold.objects.filter(state=HoldState.EXPIRED, ended_at__gte=now - DAY)
-    leaked = leaked_holds.count()
+    leaked = leaked_holds(report=Report.NONE).filter(ended_at__gte=now - DAY).count()
     note = "admitted calls that nobody reported, last 24 hours" if leaked else "every admitted call was reported"
-    holds = Gauge("Leaked holds", f"{leaked:,}", note, "warn" if leaked else "good")
+    mood: Mood = "warn" if leaked else "good"
+    holds = Gauge("Leaked holds", f"{leaked:,}", note, mood, "metering_quota_leaked_holds", "report=none")
     last = CountersCheck.objects.first()
     if last is None:
         return holds, Gauge("Limits against events", "–", "compared every night; not yet")
     value = f"{last.differences:,} differences" if last.differences else "equal"
     note = f"compared {last.finished_at:%d %b, %H:%M} UTC"
-    mood: Mood = "bad" if last.differences else "good"
+    mood = "bad" if last.differences else "good"
     return holds, Gauge("Limits against events", value, note, mood, "metering_counterscheck_changelist")
 
 

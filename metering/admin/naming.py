@@ -16,6 +16,8 @@ class OrganisationField(forms.CharField):
         super().__init__(**{**usual, **options})
 
     def clean(self, value: Any) -> Any:
+        if value in self.empty_values and not self.required:
+            return None
         found = Organisation.objects.named(super().clean(value)).first()
         if found is None:
             raise forms.ValidationError("There is no such organisation.")

@@ -14,8 +14,9 @@ from django.urls import reverse
 from django.utils import timezone
 from unfold.decorators import action, display
 
-from accounts.admin_rows import OperatorAdmin, ReadOnlyAdmin, ReadOnlyInline, operator_of
+from accounts.admin_rows import ReadOnlyAdmin, ReadOnlyInline, operator_of
 from accounts.errors import DomainError
+from metering.admin.leaked_holds import LeakedHoldPage
 from metering.models import AdmissionSettings, CountersCheck, Denial, Measure, Quota, QuotaIncrease, SetBy
 from metering.quotas import QuotaSpec, add_increase, archive_quota, define_quota
 
@@ -50,13 +51,14 @@ class IncreaseInline(ReadOnlyInline):
 
 
 @admin.register(Quota)
-class QuotaAdmin(OperatorAdmin):
+class QuotaAdmin(LeakedHoldPage):
     form = QuotaForm
     list_display = ("public_id", "organisation", "limit", "scope", "enforcement", "set_by", "archived_at")
     list_filter = ("set_by", "measure", "window", "enforcement", ("archived_at", admin.EmptyFieldListFilter))
     list_select_related = ("organisation", "meter")
     search_fields = ("public_id", "organisation__slug", "organisation__public_id")
     inlines = (IncreaseInline,)
+    actions_list = ("leaked_holds",)
     actions_detail = ("allow_more", "lift")
 
     def has_change_permission(self, request: HttpRequest, obj: Quota | None = None) -> bool:

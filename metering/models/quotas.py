@@ -231,7 +231,11 @@ class Hold(models.Model):
         indexes = [
             models.Index(fields=["id"], name="hold_id"),
             models.Index(fields=["expires_at"], condition=models.Q(state="held"), name="hold_open"),
-            models.Index(fields=["ended_at"], condition=models.Q(state="expired"), name="hold_leaked"),
+            models.Index(
+                fields=["ended_at"],
+                condition=models.Q(state="expired") | models.Q(was_late=True),
+                name="hold_leaked_or_late",
+            ),
             models.Index(fields=["organisation", "created_at"], name="hold_recent"),
         ]
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import Http404, HttpResponse
@@ -131,6 +132,7 @@ def denials(request: MemberRequest) -> HttpResponse:
         "denials": [(row, keys.get(row.api_key_id, "")) for row in page],
         "codes": codes,
         "code": code,
+        "days": settings.DENIALS_KEPT_DAYS,
         "zone": request.organisation.zone,
     }
     return render_page(request, "metering/denials.html", context)

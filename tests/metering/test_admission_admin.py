@@ -1,16 +1,20 @@
 """What operators see of admission: limits, refusals, leaked holds, and whether counters are right."""
 
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
+from django.urls import reverse
 from django.utils import timezone
 
 from billing.cockpit import cockpit
-from metering.admission import expire_holds
-from metering.models import CountersCheck, QuotaWindow
+from metering.admission import expire_holds, release, settle
+from metering.models import CountersCheck, Hold, QuotaWindow
 from metering.quotas import add_increase
 from metering.tasks import compare_counters
-from tests.metering.admission_world import ask, quota
+from tests import factories
+from tests.metering.admission_world import ask, estimate, quota
+from tests.metering.usage_world import event, fold_all, send
 
 
 @pytest.fixture
@@ -44,6 +48,68 @@ def test_a_hold_that_nobody_reported_shows_as_leaked_until_its_call_is(limit):
     assert expire_holds(timezone.now() + timedelta(hours=1)) == 1
 
     assert (gauges()["Leaked holds"].value, gauges()["Leaked holds"].mood) == ("1", "warn")
+
+
+@pytest.fixture
+def leaks(acme, acme_key, globex):
+    """Three calls of acme, of which one was reported late and one released before that, and one of globex."""
+    now = timezone.now() - timedelta(hours=1)
+    estimate(acme, "output_tokens", "0.002", valid_from=now - timedelta(days=1))
+    for key, call_ids in ((acme_key, ("lost", "late", "withdrawn", "fine")), (factories.api_key(globex), ("theirs",))):
+        for call_id in call_ids:
+            ask(key, call_id=call_id, now=now, output_tokens=1500, end_user="ada")
+    holds = {hold.call_id: hold for hold in Hold.objects.all()}
+    release(holds["withdrawn"], now=now)
+    settle(holds["fine"], {"output_tokens": Decimal(1)}, now=now)
+    expire_holds(timezone.now())
+    send(event(acme_key.api_key.public_id, now, call_id="late", output_tokens=9), now=timezone.now())
+    fold_all(timezone.now())
+    return {call_id: hold.id for call_id, hold in holds.items()}
+
+
+def test_leaked_holds_are_listed_with_what_came_of_them(leaks, acme_key, operator, client_for):
+    client = client_for(operator)
+
+    def listed(**query):
+        page = client.get("/admin/metering/quota/leaked-holds/", query)
+        assert page.status_code == 200
+        return {call_id for call_id, hold in leaks.items() if hold in page.content.decode()}
+
+    assert listed() == {"lost", "late", "theirs"}
+    assert listed(report="none") == {"lost", "theirs"}
+    assert listed(report="late") == {"late"}
+    assert listed(organisation="globex") == {"theirs"}
+    assert listed(key=acme_key.api_key.public_id, report="none") == {"lost"}
+    assert listed(organisation="nobody") == set()
+    page = client.get("/admin/metering/quota/leaked-holds/", {"organisation": "acme", "report": "none"}).content.decode()
+    assert "1,500 output_tokens" in page
+    assert "at most 3 USD" in page
+    assert "for ada" in page
+    assert acme_key.api_key.name in page
+
+
+def test_the_cockpit_leads_to_the_list(leaks, operator, client_for):
+    gauge = gauges()["Leaked holds"]
+    assert gauge.value == "2"
+    page = client_for(operator).get("/admin/").content.decode()
+    assert f"{reverse('admin:' + gauge.target)}?report=none" in page
+
+
+def test_leaked_holds_come_page_by_page_with_as_many_queries(
+    leaks, operator, client_for, monkeypatch, django_assert_max_num_queries
+):
+    monkeypatch.setattr("metering.admin.leaked_holds.PER_PAGE", 2)
+    client = client_for(operator)
+    with django_assert_max_num_queries(14):
+        first = client.get("/admin/metering/quota/leaked-holds/", {"organisation": ""}).content.decode()
+    assert "?organisation=&amp;page=2" in first
+    second = client.get("/admin/metering/quota/leaked-holds/", {"page": 2}).content.decode()
+    assert sum(hold in first for hold in leaks.values()) == 2
+    assert sum(hold in second for hold in leaks.values()) == 1
+
+
+def test_only_who_may_see_limits_sees_leaked_holds(leaks, olivia, client_for):
+    assert client_for(olivia).get("/admin/metering/quota/leaked-holds/").status_code == 302
 
 
 def test_the_nightly_comparison_is_kept_and_a_difference_is_bad(limit):
