@@ -81,7 +81,8 @@ def test_leaked_holds_are_listed_with_what_came_of_them(leaks, acme_key, operato
     assert listed(organisation="globex") == {"theirs"}
     assert listed(key=acme_key.api_key.public_id, report="none") == {"lost"}
     assert listed(organisation="nobody") == set()
-    page = client.get("/admin/metering/quota/leaked-holds/", {"organisation": "acme", "report": "none"}).content.decode()
+    query = {"organisation": "acme", "report": "none"}
+    page = client.get("/admin/metering/quota/leaked-holds/", query).content.decode()
     assert "1,500 output_tokens" in page
     assert "at most 3 USD" in page
     assert "for ada" in page
