@@ -131,8 +131,8 @@ def _admission(now: datetime) -> tuple[Gauge, Gauge]:
         return holds, Gauge("Limits against events", "–", "compared every night; not yet")
     value = f"{last.differences:,} differences" if last.differences else "equal"
     note = f"compared {last.finished_at:%d %b, %H:%M} UTC"
-    mood = "bad" if last.differences else "good"
-    return holds, Gauge("Limits against events", value, note, mood, "metering_counterscheck_changelist")
+    mood, target = ("bad", "recompute") if last.differences else ("good", "changelist")
+    return holds, Gauge("Limits against events", value, note, mood, f"metering_counterscheck_{target}")
 
 
 def _unpriced(now: datetime) -> Gauge:

@@ -1,19 +1,24 @@
-"""Counters made anew: for a quota that is new, and to compare what is stored with what events and holds say.
+"""Counters made anew: for a quota that is new, to compare what is stored with what events and holds say, to mend it.
 
 A counter is: what the settled holds that counted on it used, and what every other event of its window used; and what
 the holds in flight hold. Both come from rows that are never changed, so a difference is a fault and is reported. Of
 holds that were pruned, `metering.pruning` leaves behind what a counter that never resets needs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
 from django.db.models import Q
+from django.http import HttpRequest
 
+from accounts.audit import Actor, record
+from accounts.errors import DomainError
 from accounts.models import Organisation
 from metering.admission.counters import ZERO, used_of
 from metering.admission.counting import CountingRules, Used, counted
@@ -47,8 +52,18 @@ c.organisation_id = %s AND c.time >= %s AND c.time < %s AND c.type = ANY(%s) AND
     SELECT FROM ingest_batch b
     WHERE b.organisation_id = c.organisation_id AND b.id = c.batch_id AND b.folded_at IS NOT NULL)"""
 COMPARED = timedelta(days=2)
+# Differences that an audit entry spells out.
+MOST_NAMED = 50
+# Keeps this lock apart from any other in the database; "rec" in ASCII.
+RECOMPUTING = 0x726563
 # How far past now an event's time may lie.
 AHEAD = timedelta(hours=1)
+
+
+class AlreadyRecomputing(DomainError):
+    code = "already_recomputing"
+    status = 409
+    sentence = "Another process is recomputing the counters of this organisation at this moment."
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +78,25 @@ class CounterDifference:
     stored_held: Decimal
     used: Decimal
     held: Decimal
+    # Null: the window never ends.
+    ends_at: datetime | None
+
+    @property
+    def change(self) -> Change:
+        """What mends it."""
+        used, held = EXACT.subtract(self.used, self.stored_used), EXACT.subtract(self.held, self.stored_held)
+        return Change(used, held, self.ends_at)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For the audit log: what was, and what is."""
+        return {
+            "quota": self.quota,
+            "subject": self.subject,
+            "starts_at": self.starts_at.isoformat(),
+            "used": [str(self.stored_used), str(self.used)],
+            "held": [str(self.stored_held), str(self.held)],
+        }
 
 
 def recount(quota: Quota, now: datetime) -> None:
@@ -84,6 +118,39 @@ def compare_counters(
     and holds. What began before the events or holds that are kept is left out; of counters that never end, once months
     of events were dropped, only what is held is compared.
     """
+    return list(_differences(organisation, now, since).values())
+
+
+def recompute_counters(
+    organisation: Organisation,
+    *,
+    now: datetime,
+    since: datetime | None = None,
+    actor: Actor,
+    request: HttpRequest | None = None,
+) -> list[CounterDifference]:
+    """Make counters what events and holds say, as far as `compare_counters` looks; answers what was different.
+
+    Calls go on meanwhile. What is wrong with a counter stays the same whatever is admitted, settled or folded, since
+    each of these changes the counter and what it is compared with by the same, at once. So the difference of one
+    instant is added afterwards, rather than the counter set. Only one process at a time may do so. Raises
+    AlreadyRecomputing. Must not run in a transaction that has seen other data before.
+    """
+    with _alone(organisation):
+        wrong = _differences(organisation, now, since)
+        if wrong:
+            with transaction.atomic():
+                change_counters({place: found.change for place, found in wrong.items()})
+                details = {
+                    "counters": len(wrong),
+                    "first": [found.facts for found in list(wrong.values())[:MOST_NAMED]],
+                }
+                record("counters.recomputed", organisation=organisation, actor=actor, details=details, request=request)
+    return list(wrong.values())
+
+
+def _differences(organisation: Organisation, now: datetime, since: datetime | None) -> dict[Place, CounterDifference]:
+    """In the order of the counters' keys."""
     with transaction.atomic():
         _see_one_instant()
         kept_from, holds_from = DroppedMonth.objects.events_kept_from(), PrunedHolds.objects.holds_kept_from()
@@ -100,11 +167,11 @@ def compare_counters(
     places = {
         place for place in {*stored, *expected} if place[1] in quotas and (place[3] >= since or place[3] == BEGINNING)
     }
-    return [
-        found
+    found = {
+        place: _difference(organisation, quotas[place[1]], place, stored.get(place), expected[place])
         for place in sorted(places)
-        if (found := _difference(organisation, quotas[place[1]], place, stored.get(place), expected[place]))
-    ]
+    }
+    return {place: one for place, one in found.items() if one is not None}
 
 
 def counted_by_hold(hold: Hold) -> dict[Place, Change]:
@@ -167,6 +234,21 @@ def _difference(
     used, held = (stored.used, stored.held) if stored else (ZERO, ZERO)
     if (used, held) == (expected.used, expected.held):
         return None
+    ends_at = stored.ends_at if stored else CountingRules.of(organisation.pk, [quota]).window_of(quota, place[3]).end
     return CounterDifference(
-        organisation.slug, quota.public_id, place[2], place[3], used, held, expected.used, expected.held
+        organisation.slug, quota.public_id, place[2], place[3], used, held, expected.used, expected.held, ends_at
     )
+
+
+@contextmanager
+def _alone(organisation: Organisation) -> Iterator[None]:
+    """One process at a time, across transactions: a difference must not be added twice."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", [RECOMPUTING, organisation.pk])
+        if not cursor.fetchone()[0]:
+            raise AlreadyRecomputing
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [RECOMPUTING, organisation.pk])

@@ -4,6 +4,26 @@ Series and their totals have keys of several columns, which Django's admin canno
 `compare_totals` show them.
 """
 
-from metering.admin import backfills, batches, dropped_months, meters, quotas, rejections, totals_checks, usage_imports
+from metering.admin import (
+    backfills,
+    batches,
+    counters_checks,
+    dropped_months,
+    meters,
+    quotas,
+    rejections,
+    totals_checks,
+    usage_imports,
+)
 
-__all__ = ["backfills", "batches", "dropped_months", "meters", "quotas", "rejections", "totals_checks", "usage_imports"]
+__all__ = [
+    "backfills",
+    "batches",
+    "counters_checks",
+    "dropped_months",
+    "meters",
+    "quotas",
+    "rejections",
+    "totals_checks",
+    "usage_imports",
+]

@@ -1,4 +1,4 @@
-"""Limits: set, raised for a while and lifted; the calls that they refused; whether their counters are right.
+"""Limits: set, raised for a while and lifted; the calls that they refused.
 
 Counters and holds have keys of several columns, which Django's admin cannot open.
 """
@@ -17,7 +17,7 @@ from unfold.decorators import action, display
 from accounts.admin_rows import ReadOnlyAdmin, ReadOnlyInline, operator_of
 from accounts.errors import DomainError
 from metering.admin.leaked_holds import LeakedHoldPage
-from metering.models import AdmissionSettings, CountersCheck, Denial, Measure, Quota, QuotaIncrease, SetBy
+from metering.models import AdmissionSettings, Denial, Measure, Quota, QuotaIncrease, SetBy
 from metering.quotas import QuotaSpec, add_increase, archive_quota, define_quota
 
 ASKING = "metering/admin/quota_asking.html"
@@ -161,12 +161,3 @@ class AdmissionSettingsAdmin(ReadOnlyAdmin):
     list_display = ("organisation", "when_unreachable", "unreachable_amount", "unreachable_requests", "currency")
     list_select_related = ("organisation",)
     search_fields = ("organisation__slug", "organisation__public_id")
-
-
-@admin.register(CountersCheck)
-class CountersCheckAdmin(ReadOnlyAdmin):
-    list_display = ("started_at", "finished_at", "differences", "result")
-
-    @display(description="Result", label={"right": "success", "wrong": "danger"})
-    def result(self, check: CountersCheck) -> str:
-        return "wrong" if check.differences else "right"

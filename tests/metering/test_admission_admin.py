@@ -7,6 +7,7 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
+from accounts.models import AuditEntry
 from billing.cockpit import cockpit
 from metering.admission import expire_holds, release, settle
 from metering.models import CountersCheck, Hold, QuotaWindow
@@ -124,3 +125,21 @@ def test_the_nightly_comparison_is_kept_and_a_difference_is_bad(limit):
     assert gauges()["Limits against events"].mood == "bad"
     [found] = CountersCheck.objects.first().detail
     assert found["quota"] == limit.public_id
+
+
+def test_operators_make_counters_right_after_a_look(limit, acme, operator, client_for, vera):
+    client, page = client_for(operator), "/admin/metering/counterscheck/recompute/"
+    assert b"There is nothing to do" in client.get(page).content
+    QuotaWindow.objects.filter(quota_id=limit.pk).update(used=7)
+    compare_counters()
+
+    shown = client.get(page).content.decode()
+    assert "1 counter wrong at this moment" in shown
+    assert limit.public_id in shown
+    assert QuotaWindow.objects.get(quota_id=limit.pk).used == 7
+    assert client.post(page).status_code == 302
+
+    assert QuotaWindow.objects.get(quota_id=limit.pk).used == 0
+    assert AuditEntry.objects.get(action="counters.recomputed").actor == operator
+    assert b"Nothing is wrong any more" in client.get(page).content
+    assert client_for(vera).post(page).status_code == 302
