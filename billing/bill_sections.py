@@ -19,6 +19,7 @@ ORDER = (
     (LineKind.COMMITMENT, "Commitments and caps"),
     (LineKind.ADJUSTMENT, "Adjustments for earlier periods"),
     (LineKind.DISCOUNT, "Discounts"),
+    (LineKind.CREDIT, "Paid by credit"),
 )
 
 

@@ -1,7 +1,8 @@
 """The bill of one period, as figures: what the running bill shows and what closing freezes, computed once, here.
 
-Fees first, then usage, then what earlier closed periods still owe, then what coupons take off. Amounts stay exact; the
-total is their sum rounded once, and the lines' shares of it add up to it. Writes nothing.
+Fees first, then usage, then what earlier closed periods still owe, then what coupons take off; what credit pays comes
+after all that (`bill_credits`). Amounts stay exact; the total is their sum rounded once, and the lines' shares of it
+add up to it. Writes nothing.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ from decimal import Decimal
 
 from billing import rating
 from billing.discounts import discounts
+from billing.drawing import Draw
 from billing.fees import fee_lines
 from billing.models import PlanVersion, Subscription
 from billing.models.invoices import LineKind
@@ -79,6 +81,8 @@ class Bill:
     # Minimum commitments that are not met yet, while the period runs: what closing would add if nothing more were
     # used. Not in the total; each share is its own amount rounded.
     expected: tuple[BillLine, ...] = ()
+    # What the credit lines take from grants; closing books it.
+    draws: tuple[Draw, ...] = ()
 
     @property
     def is_too_small(self) -> bool:
@@ -99,10 +103,14 @@ def build_bill(
     opening: Iterable[BillLine] = (),
     adjustments: Iterable[BillLine] = (),
     rated_again: tuple[RatedUsage, ...] = (),
+    until: datetime | None = None,
 ) -> Bill:
-    """The bill of a period from what is metered now. `opening` is what the invoice before carried over."""
-    rated = rate_period(subscription, period)
-    is_running = cutoff < period.end
+    """The bill of a period from what is metered now, before credit. `opening` is what the invoice before carried over.
+
+    `until` looks back: only what was used before it counts.
+    """
+    rated = rate_period(subscription, period, until=until)
+    is_running = cutoff < period.end or until is not None
     due = rated.rating.without(rating.Minimum.kind) if is_running else rated.rating
     lines = [
         *opening,

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 
+from django.db.models import F, Q, Sum
+from django.db.models.functions import Coalesce
+
 from billing.models import Forecast, Invoice, Subscription
-from billing.models.invoices import InvoiceState
+from billing.models.invoices import InvoiceState, LineKind
 from billing.money import currency_named, minor_to_decimal
 
 MONTHS = 6
@@ -20,7 +23,7 @@ class BudgetSuggestion:
     currency: str
     tight_minor: int
     roomy_minor: int
-    # Totals of the last periods, oldest first.
+    # Totals of the last periods before credit, oldest first.
     totals_minor: tuple[int, ...]
     # Where the running period is heading; None: unknown.
     forecast_minor: int | None
@@ -37,7 +40,9 @@ class BudgetSuggestion:
 def suggest_budget(subscription: Subscription, forecast: Forecast | None) -> BudgetSuggestion | None:
     """None where no period has come to anything and none is forecast to."""
     closed = Invoice.objects.filter(subscription=subscription).exclude(state=InvoiceState.VOID)
-    totals = list(closed.order_by("-period_start").values_list("total_minor", flat=True)[:MONTHS])[::-1]
+    by_credit = Coalesce(Sum("lines__amount_minor", filter=Q(lines__kind=LineKind.CREDIT)), 0)
+    charged = closed.annotate(charged=F("total_minor") - by_credit)
+    totals = list(charged.order_by("-period_start").values_list("charged", flat=True)[:MONTHS])[::-1]
     heading = forecast.total_minor if forecast else None
     known = [*totals, *([heading] if heading is not None else [])]
     if not any(total > 0 for total in known):

@@ -1,5 +1,5 @@
 """What a change of plan would do to the running bill, before anybody decides. Computes by the formula of the bill with
-the change imagined; writes nothing."""
+the change imagined, before credit, which would hide what it costs; writes nothing."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,7 +7,7 @@ from datetime import datetime
 from accounts.remembering import remember, remembering
 from billing import schedules
 from billing.bills import Bill, BillLine
-from billing.invoicing import running_bill
+from billing.invoicing import bill_before_credit
 from billing.models import PlanVersion, Subscription, SubscriptionPhase
 from billing.models.invoices import LineKind
 from billing.subscribing import change_takes_effect, require_change_possible
@@ -15,7 +15,7 @@ from billing.subscribing import change_takes_effect, require_change_possible
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The bill of the running period as it stands, had the plan changed."""
+    """The bill of the running period as it stands, before credit, had the plan changed."""
 
     takes_effect_at: datetime
     bill: Bill
@@ -54,4 +54,4 @@ def preview_change(subscription: Subscription, version: PlanVersion, now: dateti
 def _bill_with(subscription: Subscription, phases: list[SubscriptionPhase], now: datetime) -> Bill:
     """The running bill if these were the phases of the subscription; inside `remembering`."""
     remember(schedules.phases_of, subscription, answer=tuple(phases))
-    return running_bill(subscription, now)
+    return bill_before_credit(subscription, now)

@@ -13,7 +13,7 @@ from typing import Any
 from django.db.models import F, QuerySet, Sum, Window
 
 from accounts.models import Organisation
-from billing.crediting import burn_order, is_usable
+from billing.drawing import burn_order, is_usable
 from billing.models import CreditGrant, GrantKind, LedgerAccount, LedgerEntry
 from billing.rating.wording import meter_noun
 

@@ -3,8 +3,7 @@
 Every verb locks the grants it moves, in the order of their keys, before it reads what is left of them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -16,6 +15,9 @@ from django.http import HttpRequest
 from accounts.audit import Actor, record
 from accounts.errors import DomainError
 from accounts.models import Organisation
+from accounts.remembering import remembering
+from billing import schedules
+from billing.drawing import Draw, Holding, is_usable
 from billing.models import (
     CreditGrant,
     GrantKind,
@@ -24,12 +26,12 @@ from billing.models import (
     LedgerEntry,
     LedgerKind,
     LedgerTransaction,
+    Subscription,
 )
-from billing.money import CURRENCIES
+from billing.money import CURRENCIES, ZERO, exact_sum, plain
 from metering.models import Meter
 
-ZERO = Decimal(0)
-# What the columns hold, with room for sums.
+# What the columns of a grant hold, with room for sums; what is drawn on it is exact to any number of places.
 LARGEST_AMOUNT = 10**12
 SMALLEST_PLACES = 18
 LAST_PRIORITY = 32_767
@@ -45,21 +47,6 @@ class GrantInvalid(DomainError):
 class NothingLeft(DomainError):
     code = "nothing_left"
     sentence = "Nothing is left of this credit."
-
-
-@dataclass(frozen=True)
-class Charge:
-    """What may be paid by credit. The meter is empty for a charge that is of none, such as a fee."""
-
-    meter: str
-    amount: Decimal
-
-
-@dataclass(frozen=True)
-class Draw:
-    grant: CreditGrant
-    amount: Decimal
-    left: Decimal
 
 
 def grant_credit(
@@ -103,8 +90,7 @@ def grant_credit(
             reason=reason,
             created_at=now,
         )
-        entries = [(grant, LedgerAccount.GRANTED, -amount), (grant, LedgerAccount.REMAINING, amount)]
-        _post(organisation, LedgerKind.GRANTED, entries, now=now)
+        _move([(grant, amount)], LedgerKind.GRANTED, now=now)
         _record("credit.granted", grant, amount, actor=actor, request=request)
     return grant
 
@@ -153,116 +139,112 @@ def reverse_grant(
         left = remaining([locked])[locked.pk]
         if left <= 0:
             raise NothingLeft
-        _move_out([(locked, left)], LedgerKind.REVERSED, now=now)
+        _move([(locked, left)], LedgerKind.REVERSED, now=now)
         _record("credit.reversed", locked, left, actor=actor, request=request)
     return left
 
 
 def expire_grants(now: datetime) -> int:
-    """Book out what is left of grants past their end; answers how many there were."""
+    """Book out what is left of grants past their end, once no open bill can be paid with it; answers how many."""
     left = Sum("entries__amount", filter=Q(entries__account=LedgerAccount.REMAINING))
     due = CreditGrant.objects.filter(expires_at__lte=now).annotate(left=left).filter(left__gt=0)
     expired = 0
     for pk in list(due.order_by("pk").values_list("pk", flat=True)):
         with transaction.atomic():
-            [grant] = _locked(CreditGrant.objects.filter(pk=pk))
+            [grant] = _locked(CreditGrant.objects.filter(pk=pk).select_related("organisation"))
             rest = remaining([grant])[pk]
-            if rest > 0:
-                _move_out([(grant, rest)], LedgerKind.EXPIRED, now=now)
+            if rest > 0 and not _may_still_pay(grant):
+                _move([(grant, rest)], LedgerKind.EXPIRED, now=now)
                 expired += 1
     return expired
 
 
-def use_credit(invoice: Invoice, charges: Iterable[Charge], *, currency: str, now: datetime) -> list[Draw]:
-    """Pay the charges of an invoice as far as credit reaches. Once per invoice: asked again, it answers nothing."""
-    with transaction.atomic():
-        grants = _locked(CreditGrant.objects.for_organisation(invoice.organisation).filter(currency=currency))
-        if LedgerTransaction.objects.for_organisation(invoice.organisation).filter(invoice=invoice).exists():
-            return []
-        draws = planned_draws(grants, remaining(grants), charges, now=now)
-        if draws:
-            _move_out([(draw.grant, draw.amount) for draw in draws], LedgerKind.USED, now=now, invoice=invoice)
-    return draws
-
-
-def planned_draws(
-    grants: Iterable[CreditGrant], left: Mapping[int, Decimal], charges: Iterable[Charge], *, now: datetime
-) -> list[Draw]:
-    """What each grant would pay: by priority, then what expires first, then the oldest. Nothing is written."""
-    open_amounts: dict[str, Decimal] = {}
-    for charge in charges:
-        open_amounts[charge.meter] = open_amounts.get(charge.meter, ZERO) + charge.amount
-    draws: list[Draw] = []
-    for grant in sorted((grant for grant in grants if is_usable(grant, now)), key=burn_order):
-        # What is charged in all bounds it too: a meter below zero makes others' charges no larger than the bill.
-        room = min(left[grant.pk], max(sum(open_amounts.values(), ZERO), ZERO))
-        before = room
-        for meter, amount in open_amounts.items():
-            if amount > 0 and (not grant.meters or meter in grant.meters):
-                taken = min(room, amount)
-                open_amounts[meter] -= taken
-                room -= taken
-        if before > room:
-            draws.append(Draw(grant, before - room, left[grant.pk] - (before - room)))
-    return draws
+def book_draws(paid: Iterable[tuple[Invoice, Sequence[Draw]]], now: datetime) -> None:
+    """What invoices draw on grants, which the caller's transaction has locked. Once per invoice, by a constraint."""
+    drawn = [(invoice, draws) for invoice, draws in paid if draws]
+    moved = [
+        LedgerTransaction(organisation=invoice.organisation, kind=LedgerKind.USED, invoice=invoice, at=now)
+        for invoice, _ in drawn
+    ]
+    LedgerTransaction.objects.bulk_create(moved)
+    LedgerEntry.objects.bulk_create(
+        entry
+        for one, (_, draws) in zip(moved, drawn, strict=True)
+        for entry in _entries(one, [(draw.grant, draw.amount) for draw in draws])
+    )
 
 
 def balance(organisation: Organisation, *, currency: str, now: datetime) -> Decimal:
     """What is booked and can be used now."""
-    grants = list(CreditGrant.objects.for_organisation(organisation).filter(currency=currency))
-    left = remaining(grants)
-    return sum((left[grant.pk] for grant in grants if is_usable(grant, now)), ZERO)
+    held = unused_holdings([organisation]).get(organisation.pk, [])
+    return exact_sum(one.left for one in held if one.grant.currency == currency and is_usable(one.grant, now))
 
 
 def remaining(grants: Sequence[CreditGrant]) -> dict[int, Decimal]:
     entries = LedgerEntry.objects.filter(grant__in=grants, account=LedgerAccount.REMAINING)
     sums = dict(entries.order_by().values_list("grant").annotate(Sum("amount")))
-    return {grant.pk: sums.get(grant.pk, ZERO) for grant in grants}
+    return {grant.pk: plain(sums.get(grant.pk, ZERO)) for grant in grants}
 
 
-def is_usable(grant: CreditGrant, now: datetime) -> bool:
-    return grant.effective_at <= now and (grant.expires_at is None or now < grant.expires_at)
+def unused_holdings(organisations: Iterable[Organisation]) -> dict[int, list[Holding]]:
+    """By the organisation's primary key: the grants of which something is left, in the order of their keys."""
+    unused = _unused(organisations)
+    return _holdings(CreditGrant.objects.filter(pk__in=unused).order_by("pk")) if unused else {}
 
 
-def burn_order(grant: CreditGrant) -> tuple[Any, ...]:
-    return (
-        grant.priority,
-        grant.expires_at is None,
-        grant.expires_at or grant.effective_at,
-        grant.effective_at,
-        grant.pk,
-    )
+def locked_holdings(organisations: Iterable[Organisation]) -> dict[int, list[Holding]]:
+    """The same, locked until the caller's transaction ends. One query where there is no credit."""
+    unused = _unused(organisations)
+    return _holdings(_locked(CreditGrant.objects.filter(pk__in=unused))) if unused else {}
+
+
+def _unused(organisations: Iterable[Organisation]) -> list[int]:
+    entries = LedgerEntry.objects.filter(organisation__in=organisations, account=LedgerAccount.REMAINING)
+    sums = entries.order_by().values("grant").annotate(left=Sum("amount"))
+    return list(sums.filter(left__gt=0).values_list("grant", flat=True))
+
+
+def _holdings(grants: Iterable[CreditGrant]) -> dict[int, list[Holding]]:
+    found: dict[int, list[Holding]] = {}
+    grants = list(grants)
+    left = remaining(grants) if grants else {}
+    for grant in grants:
+        if left[grant.pk] > 0:  # somebody else may have taken the rest before it was locked
+            found.setdefault(grant.organisation_id, []).append(Holding(grant, left[grant.pk]))
+    return found
+
+
+def _may_still_pay(grant: CreditGrant) -> bool:
+    """Whether a period that it was valid in waits to be closed."""
+    expires_at = grant.expires_at
+    assert expires_at is not None, "only what expires is asked about"
+    subscriptions = Subscription.objects.for_organisation(grant.organisation).filter(currency=grant.currency)
+    with remembering(anew=True):
+        periods = [schedules.earliest_open_period(one) for one in subscriptions.select_related("organisation")]
+    return any(period is not None and period.start < expires_at for period in periods)
 
 
 def _locked(grants: Any) -> list[CreditGrant]:
     return list(grants.select_for_update(of=("self",), no_key=True).order_by("pk"))
 
 
-def _move_out(
-    amounts: Iterable[tuple[CreditGrant, Decimal]], kind: LedgerKind, *, now: datetime, invoice: Invoice | None = None
-) -> None:
-    entries = []
-    organisation = None
+def _move(amounts: Sequence[tuple[CreditGrant, Decimal]], kind: LedgerKind, *, now: datetime) -> None:
+    organisation = amounts[0][0].organisation
+    moved = LedgerTransaction.objects.create(organisation=organisation, kind=kind, at=now)
+    LedgerEntry.objects.bulk_create(_entries(moved, amounts))
+
+
+def _entries(moved: LedgerTransaction, amounts: Iterable[tuple[CreditGrant, Decimal]]) -> Iterator[LedgerEntry]:
+    """Both sides of each movement: from what remains to the account of the transaction's kind; a grant's come from
+    where credit comes from."""
     for grant, amount in amounts:
-        organisation = grant.organisation
-        entries += [(grant, LedgerAccount.REMAINING, -amount), (grant, LedgerAccount(kind.value), amount)]
-    if organisation is not None:
-        _post(organisation, kind, entries, now=now, invoice=invoice)
-
-
-def _post(
-    organisation: Organisation,
-    kind: LedgerKind,
-    entries: Iterable[tuple[CreditGrant, LedgerAccount, Decimal]],
-    *,
-    now: datetime,
-    invoice: Invoice | None = None,
-) -> None:
-    moved = LedgerTransaction.objects.create(organisation=organisation, kind=kind, invoice=invoice, at=now)
-    LedgerEntry.objects.bulk_create(
-        LedgerEntry(organisation=organisation, transaction=moved, grant=grant, account=account, amount=amount)
-        for grant, account, amount in entries
-    )
+        is_granted = moved.kind == LedgerKind.GRANTED
+        source = LedgerAccount.GRANTED if is_granted else LedgerAccount.REMAINING
+        target = LedgerAccount.REMAINING if is_granted else LedgerAccount(moved.kind)
+        for account, change in ((source, amount.copy_negate()), (target, amount)):
+            yield LedgerEntry(
+                organisation_id=moved.organisation_id, transaction=moved, grant=grant, account=account, amount=change
+            )
 
 
 def _record(action: str, grant: CreditGrant, amount: Decimal, *, actor: Actor, request: HttpRequest | None) -> None:

@@ -14,7 +14,7 @@ from accounts.models import Organisation
 from billing import rating
 from billing.bills import BillLine, short_key
 from billing.catalogue import components_of
-from billing.invoicing import running_bill
+from billing.invoicing import bill_before_credit
 from billing.models import InvoiceLine, Price, Subscription
 from billing.models.invoices import LineKind
 from billing.periods import Period
@@ -46,7 +46,7 @@ def lines_of_event(organisation: Organisation, event: Acceptance, now: datetime)
     invoiced = [(feed, _invoice_line(organisation, feed, event.received_at)) for feed in event.feeds]
     open_feeds = [feed for feed, line in invoiced if line is None]
     subscription = current_subscription(organisation, now) if open_feeds else None
-    running = () if subscription is None else running_bill(subscription, now).lines
+    running = () if subscription is None else bill_before_credit(subscription, now).lines
     found = []
     for feed, line in invoiced:
         of_feed = [one for one in running if _may_hold(one, feed)] if line is None else []

@@ -33,6 +33,7 @@ def evidence_of(bill: Bill, *, parties: dict[str, Any], head: Seal | None) -> di
         "periods": [_period_evidence(usage) for usage in bill.rated],
         "unpriced": [_reading(reading) for reading in bill.unpriced],
         "not_charged": [_reading(reading) for reading in bill.uncovered],
+        **_credit(bill),
     }
     covered = {
         "evidence": evidence,
@@ -43,6 +44,14 @@ def evidence_of(bill: Bill, *, parties: dict[str, Any], head: Seal | None) -> di
         "currency": bill.currency,
     }
     return {**evidence, "digest": digest_of(covered)}
+
+
+def _credit(bill: Bill) -> dict[str, Any]:
+    """What each grant had and paid; nothing where no credit was used."""
+    draws = [
+        {"grant": draw.grant.public_id, "had": decimal(draw.had), "paid": decimal(draw.amount)} for draw in bill.draws
+    ]
+    return {"credit": draws} if draws else {}
 
 
 def digest_of(covered: dict[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """Finalising: bills become invoices with numbers, frozen lines and evidence, any number of them in one transaction.
 
 Numbers have no gap, since the counter's row stays locked until the invoices commit; so bills are computed before it is
-taken. Nothing is sent from here: rows for Stripe and for e-mail are left in the same transaction.
+taken. Credit is booked as the bills draw on it; whoever computed them has locked the grants. Nothing is sent from here:
+rows for Stripe and for e-mail are left in the same transaction.
 """
 
 import json
@@ -18,6 +19,7 @@ from accounts.audit import Actor, record, record_all
 from accounts.models import AuditEntry, Organisation
 from billing import rating
 from billing.bills import Bill, BillLine
+from billing.crediting import book_draws
 from billing.evidence import decimal, evidence_of
 from billing.models import (
     BillingDetails,
@@ -64,6 +66,7 @@ def finalise(
         _number(invoices, now)
         Invoice.objects.bulk_create(invoices)
         _copy_lines(invoices, closings)
+        book_draws(zip(invoices, (closing.bill.draws for closing in closings), strict=True), now)
         owed = [invoice for invoice in invoices if invoice.state == InvoiceState.FINALISED]
         StripeInvoice.objects.bulk_create(
             StripeInvoice(invoice=invoice, environment=settings.STRIPE_ENVIRONMENT) for invoice in owed

@@ -143,12 +143,12 @@ def latest_forecast(subscription: Subscription, period: Period) -> Forecast | No
 
 
 def forecast(subscription: Subscription, period: Period, now: datetime) -> Outlook | None:
-    """The bill of the running period as it will probably be; None where there is too little to go by."""
+    """The bill of the running period as it will probably be, before credit; None where there is too little to go by."""
     terms = _terms(subscription, schedules.version_at(subscription, now), period)
     so_far, expectation = _so_far_and_expected(subscription.organisation, terms, now)
     if expectation is None:
         return None
-    bill = invoicing.running_bill(subscription, now, period=period)
+    bill = invoicing.bill_before_credit(subscription, now, period=period)
     charged = terms.usage_exact(so_far, has_ended=False)
     base = EXACT.subtract(bill.total_exact, charged)
     return _outlook(terms, so_far, expectation, base)

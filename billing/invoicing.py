@@ -18,10 +18,12 @@ from accounts.audit import Actor
 from accounts.errors import DomainError
 from accounts.remembering import remembering
 from billing import schedules
-from billing.adjustments import adjustments_for, carried_in, carried_out, look_up_charged_lines, still_adjustable
-from billing.bills import Bill, build_bill, with_line
+from billing.adjustments import carried_out, look_up_charged_lines, still_adjustable
+from billing.bill_credits import lock_holdings
+from billing.bills import Bill, with_line
 from billing.finalising import Closing, finalise
 from billing.models import Invoice, Subscription
+from billing.open_bills import OpenPeriod, bill_with_credit
 from billing.periods import Period
 from metering import reports
 
@@ -69,27 +71,20 @@ class Closed:
 
 
 def running_bill(subscription: Subscription, now: datetime, *, period: Period | None = None) -> Bill:
-    """The bill of the current period (or another open one) as it stands: what closing would make of it now.
-
-    What earlier invoices left over stands on the earliest period without an invoice, and only there.
-    """
+    """The bill of the current period (or another open one) as it stands: what closing would make of it now."""
     with remembering():
-        return _running_bill(schedules.with_terms(subscription), now, period)
+        return bill_with_credit(_open_period(subscription, now, period), now)
 
 
-def _running_bill(subscription: Subscription, now: datetime, period: Period | None) -> Bill:
-    period = period or schedules.current_period(subscription, now)
-    if period != schedules.earliest_open_period(subscription):
-        return build_bill(subscription, period, cutoff=now)
-    adjustments = adjustments_for(subscription)
-    return build_bill(
-        subscription,
-        period,
-        cutoff=now,
-        opening=carried_in(subscription),
-        adjustments=adjustments.lines,
-        rated_again=adjustments.rated_again,
-    )
+def bill_before_credit(subscription: Subscription, now: datetime, *, period: Period | None = None) -> Bill:
+    """The same without what credit pays of it: what is charged, whoever pays."""
+    with remembering():
+        return _open_period(subscription, now, period).bill_at(now)
+
+
+def _open_period(subscription: Subscription, now: datetime, period: Period | None) -> OpenPeriod:
+    subscription = schedules.with_terms(subscription)
+    return OpenPeriod(subscription, period or schedules.current_period(subscription, now))
 
 
 def close_period(
@@ -111,14 +106,15 @@ def close_period(
         if existing is not None:
             return existing
         to_close = require_closable(locked, period=period, now=now, force_grace=force_grace)
+        lock_holdings([locked.organisation])
         closing = Closing(locked, bill_to_close(locked, to_close, now))
         (invoice,) = finalise([closing], now, actor=actor, request=request)
     return invoice
 
 
 def bill_to_close(subscription: Subscription, period: Period, now: datetime) -> Bill:
-    """The running bill as closing would freeze it: what is too small to charge is carried over."""
-    bill = _running_bill(subscription, now, period)
+    """The running bill as closing would freeze it: credit pays, and what is too small to charge is carried over."""
+    bill = bill_with_credit(OpenPeriod(subscription, period), now, is_closing=True)
     return with_line(bill, carried_out(bill)) if bill.is_too_small else bill
 
 
@@ -183,6 +179,7 @@ def _close_one_each(subscriptions: Sequence[Subscription], now: datetime, closed
         schedules.look_up_invoices([subscription.organisation for subscription in locked])
         look_up_charged_lines(locked)
         reports.look_up_pending([subscription.organisation for subscription in locked])
+        lock_holdings([subscription.organisation for subscription in locked])
         closings = [closing for subscription in locked if (closing := _closing(subscription, now, closed))]
         invoices = finalise(closings, now)
     closed.invoices += invoices

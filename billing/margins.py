@@ -32,6 +32,8 @@ from metering.models import Meter
 # Bills that ended longer ago are not made again: nothing about them changes.
 LOOK_BACK = timedelta(days=62)
 DAY = timedelta(days=1)
+# Amounts that move between bills, and how a bill is paid: neither is earned by a model.
+NO_REVENUE = frozenset({LineKind.CARRY_OVER, LineKind.CREDIT})
 
 type Place = tuple[date, str]  # day, model
 type Grouping = Literal["model", "organisation", "day"]
@@ -151,7 +153,7 @@ def _compute_open(subscription: Subscription, now: datetime) -> int:
     """The running period and those that wait to be closed."""
     count, period = 0, schedules.earliest_open_period(subscription)
     while period is not None and period.start <= now:
-        bill = invoicing.running_bill(subscription, now, period=period)
+        bill = invoicing.bill_before_credit(subscription, now, period=period)
         _replace(subscription, period, bill.lines, now)
         count, period = count + 1, schedules.period_after(subscription, period)
     return count
@@ -232,7 +234,7 @@ def _revenue(
 ) -> dict[Place, Decimal]:
     found: dict[Place, Decimal] = defaultdict(Decimal)
     for line in lines:
-        if line.kind == LineKind.CARRY_OVER:
+        if line.kind in NO_REVENUE:
             continue
         span = Period(line.period_start, line.period_end)
         weights = _weights(line, span, used) or _even(line.model, span, subscription.zone)

@@ -34,12 +34,18 @@ class RatedUsage:
 
 
 def rate_period(
-    subscription: Subscription, period: Period, *, fees_due: bool = True, known_at: datetime | None = None
+    subscription: Subscription,
+    period: Period,
+    *,
+    fees_due: bool = True,
+    known_at: datetime | None = None,
+    until: datetime | None = None,
 ) -> RatedUsage:
     """Rate a period of the subscription by the versions in force in it, each for the usage of its time.
 
     Fees in advance are left out: `fees` settles them. `fees_due` False leaves out all fees. A minimum commitment counts
-    them either way. Prices are those of today's book, or of the book as it stood at `known_at`.
+    them either way. Prices are those of today's book, or of the book as it stood at `known_at`. With `until`, a quarter
+    hour, only what was used before it is rated.
     """
     known_at = known_at or book_known_at()
     held = schedules.stretches(subscription, period)
@@ -51,11 +57,12 @@ def rate_period(
     books = [book for book in (prices, costs) if book is not None]
     splits = rating.boundaries(components, books, period)
     splits += [part.period.start for part in parts[1:]]
+    used = Period(period.start, min(until, period.end)) if until is not None else period
     readings = read_usage(
         subscription.organisation,
-        period,
+        used,
         components=components,
-        splits=sorted(set(splits)),
+        splits=sorted(split for split in set(splits) if split < used.end),
         dimensions=rating.labels_needed(components, books),
     )
     result = rating.rate_stretches(

@@ -15,7 +15,9 @@ from accounts.errors import DomainError
 from accounts.remembering import remembering
 from billing import schedules
 from billing.adjustments import FOLDING_MARGIN, adjustments_for, carried_in, carried_out
+from billing.bill_credits import holdings_of, lock_holdings, with_credit
 from billing.bills import Bill, settling_bill, with_line
+from billing.drawing import is_usable
 from billing.finalising import Closing, finalise
 from billing.invoicing import Closed, lock, require_counted
 from billing.models import Invoice, Subscription
@@ -51,6 +53,7 @@ def settle(subscription: Subscription, now: datetime) -> Invoice | None:
         if not _is_due(locked, now):
             return None
         require_counted(locked, until=now)
+        lock_holdings([locked.organisation])
         bill = _final_bill(locked, now)
         invoices = finalise([Closing(locked, bill)], now) if bill else []
         locked.settled_at = now
@@ -82,4 +85,6 @@ def _final_bill(subscription: Subscription, now: datetime) -> Bill | None:
         adjustments=adjustments.lines,
         rated_again=adjustments.rated_again,
     )
-    return with_line(bill, carried_out(bill)) if bill.is_too_small else bill
+    usable = [one for one in holdings_of(subscription.organisation) if is_usable(one.grant, now)]
+    paid = with_credit(bill, usable, bill_at=lambda _: bill)
+    return with_line(paid, carried_out(paid)) if paid.is_too_small else paid

@@ -1,7 +1,7 @@
 """What the last months would have cost on every plan on offer, or with one model in place of another.
 
 Rates the months that were metered, by the one formula and with the price book of their time, so that a plan compared
-with itself comes to exactly its invoices (without what other periods left on them). Writes nothing.
+with itself comes to exactly its invoices (without what other periods left on them, coupons and credit). Writes nothing.
 """
 
 from collections.abc import Collection, Sequence

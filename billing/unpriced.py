@@ -16,7 +16,7 @@ from django.db import connection
 from accounts.models import Organisation
 from accounts.remembering import remembering
 from billing import rating
-from billing.invoicing import running_bill
+from billing.invoicing import bill_before_credit
 from billing.models import ComponentKind, Price, PriceComponent, PriceKind, Subscription
 from billing.money import cost_of, exact_sum, plain
 from billing.periods import Period
@@ -79,7 +79,7 @@ def unpriced_usage(now: datetime) -> list[Unpriced]:
         subscriptions: dict[int, Subscription] = {}
         for subscription in _candidates(now):
             subscriptions[subscription.pk] = subscription
-            for reading in running_bill(subscription, now).unpriced:
+            for reading in bill_before_credit(subscription, now).unpriced:
                 found[subscription.pk, reading.meter, reading.model, reading.known].append(reading)
         meters = {meter.key: meter for meter in reports.all_meters()}
         estimator = _Estimator(now, meters)

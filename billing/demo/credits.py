@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from accounts.models import Organisation
-from billing.crediting import expire_grants, grant_credit
+from billing.crediting import grant_credit
 from billing.demo.offers import ACTOR
 from billing.demo.stories import Story
 from billing.models import CreditGrant
@@ -29,10 +29,3 @@ def grant_credits(story: Story, organisation: Organisation, *, start: datetime, 
             now=granted_at,
             actor=ACTOR,
         )
-
-
-def let_credits_expire(organisation: Organisation, now: datetime) -> None:
-    """Book out what expired, at the instants at which it did."""
-    grants = CreditGrant.objects.for_organisation(organisation).filter(expires_at__lte=now)
-    for instant in sorted({grant.expires_at for grant in grants if grant.expires_at}):
-        expire_grants(instant)

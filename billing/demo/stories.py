@@ -84,9 +84,9 @@ STORIES = (
         period_age_days=12,
         endings=("paid", "open"),
         credits=(
-            Credit("promotional", "250", "Welcome to Kilotoken", 0, lasts_days=365, priority=10),
-            Credit("promotional", "25", "A month of images to try", 0, lasts_days=28, meters=("image_input_tokens",)),
-            Credit("purchased", "500", "Bought by bank transfer", 40),
+            Credit("promotional", "40", "Welcome to Kilotoken", 0, lasts_days=365, priority=10),
+            Credit("promotional", "10", "A month of images to try", 0, lasts_days=28, meters=("image_input_tokens",)),
+            Credit("purchased", "300", "Bought by bank transfer", 66),
         ),
     ),
     Story(

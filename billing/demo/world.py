@@ -20,7 +20,8 @@ from accounts.projects import create_project
 from accounts.tokens import create_access_token, create_service_token
 from accounts.users import create_user
 from billing import stripe_gateway, stripe_sync
-from billing.demo.credits import grant_credits, let_credits_expire
+from billing.crediting import expire_grants
+from billing.demo.credits import grant_credits
 from billing.demo.history import events
 from billing.demo.offers import ACTOR, publish_plans, write_prices
 from billing.demo.stories import STORIES, Person, Story
@@ -75,8 +76,8 @@ def create_world(*, now: datetime, progress: Progress = lambda line: None) -> Wo
         subscription = _subscription(story, organisation, now)
         count += _use(story, organisation, start=subscription.anchor_at, now=now)
         grant_credits(story, organisation, start=subscription.anchor_at, now=now)
-        let_credits_expire(organisation, now)
         invoices += _close(story, subscription, now)
+        expire_grants(now)
     progress("Seals")
     while seal_days(now=now).more:
         pass

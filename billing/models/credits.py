@@ -111,7 +111,8 @@ class LedgerEntry(OrganisationOwned):
     transaction = models.ForeignKey(LedgerTransaction, on_delete=models.PROTECT, related_name="entries")
     grant = models.ForeignKey(CreditGrant, on_delete=models.PROTECT, related_name="entries")
     account = models.CharField(max_length=16, choices=LedgerAccount)
-    amount = models.DecimalField(max_digits=38, decimal_places=18)
+    # In the currency's major unit, exact to any number of places, as the lines of invoices are.
+    amount = models.DecimalField(max_digits=None, decimal_places=None)
 
     objects: Any = OrganisationQuerySet.as_manager()
 

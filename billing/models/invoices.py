@@ -85,6 +85,7 @@ class LineKind(models.TextChoices):
     COMMITMENT = "commitment", "Commitment or cap"
     DISCOUNT = "discount", "Discount"
     ADJUSTMENT = "adjustment", "Late usage of an earlier period"
+    CREDIT = "credit", "Credit"
     CARRY_OVER = "carry_over", "Carried over"
 
 

@@ -175,7 +175,7 @@ def _rows(preview: change_previews.ChangePreview) -> list[dict[str, Any]]:
     }
     titles = dict.fromkeys(title for sections in totals.values() for title in sections)
     rows = [{"what": title, **{case: totals[case].get(title, 0) for case in bills}} for title in titles]
-    return [*rows, {"what": "Total", **{case: bill.total_minor for case, bill in bills.items()}}]
+    return [*rows, {"what": "Total before credit", **{case: bill.total_minor for case, bill in bills.items()}}]
 
 
 def _fits(offer: plan_words.PlanOffer, subscription: Subscription) -> bool:

@@ -3,9 +3,13 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from django.db import transaction
+
 from accounts.models import Organisation
 from billing import catalogue
-from billing.models import PlanVersion, Price, Subscription
+from billing.crediting import book_draws, locked_holdings
+from billing.drawing import Charge, is_usable, planned_draws
+from billing.models import Invoice, PlanVersion, Price, Subscription
 from billing.price_book import add_price
 from billing.subscribing import subscribe
 from metering.models import Meter
@@ -72,3 +76,11 @@ def use(organisation: Organisation, when: datetime, model: str = "gpt-4o", **uni
     """One call that is metered and folded: use(acme, at(2026, 11, 3), input_tokens=1000)."""
     send(event(organisation.public_id, when, model=model, **units), now=when)
     fold_all(when)
+
+
+def pay_by_credit(invoice: Invoice, amount: str, now: datetime) -> None:
+    """Draw an amount for an invoice that has been made without it."""
+    with transaction.atomic():
+        held = locked_holdings([invoice.organisation])[invoice.organisation_id]
+        holdings = [one for one in held if is_usable(one.grant, now)]
+        book_draws([(invoice, planned_draws(holdings, [Charge("input_tokens", Decimal(amount))]))], now)

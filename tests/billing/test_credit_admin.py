@@ -7,11 +7,11 @@ import time_machine
 from django.contrib.auth.models import Permission
 
 from accounts.models import AuditEntry
-from billing.crediting import Charge, GrantInvalid, balance, grant_credit, use_credit
+from billing.crediting import GrantInvalid, balance, grant_credit
 from billing.invoicing import close_period
 from billing.models import CreditGrant, GrantKind
 from tests import factories
-from tests.billing.billing_builders import at, payg, price, subscribed, use
+from tests.billing.billing_builders import at, pay_by_credit, payg, price, subscribed, use
 
 NOW = at(2026, 11, 22, 18)
 LIST = "/admin/billing/creditgrant/"
@@ -102,7 +102,7 @@ def test_page_of_a_grant_shows_every_movement(desk, globex, grant):
     subscription = subscribed(globex, payg(), anchor=at(2026, 10))
     use(globex, at(2026, 10, 5), input_tokens=4_000_000)
     invoice = close_period(subscription, now=at(2026, 11, 1, 2))
-    use_credit(invoice, [Charge("input_tokens", Decimal("12.40"))], currency="USD", now=NOW)
+    pay_by_credit(invoice, "12.40", NOW)
 
     page = desk.get(page_of(grant)).content.decode()
 

@@ -9,10 +9,10 @@ import pytest
 import time_machine
 
 from billing.credit_statement import GrantStatus, balances, grant_states, movements
-from billing.crediting import Charge, expire_grants, grant_credit, reverse_grant, use_credit
+from billing.crediting import expire_grants, grant_credit, reverse_grant
 from billing.invoicing import close_period
 from billing.models import CreditGrant, GrantKind, Invoice
-from tests.billing.billing_builders import at, payg, price, subscribed, use
+from tests.billing.billing_builders import at, pay_by_credit, payg, price, subscribed, use
 
 NOW = at(2026, 11, 22, 18)
 PAGE = "/o/globex/credits/"
@@ -73,7 +73,7 @@ def test_what_became_of_each_grant_adds_up(page, globex, invoice):
     partly = given_credit(globex, "20", "Partly used", now=earlier)
     given_credit(globex, "3", "Too late", now=earlier, expires_at=at(2026, 11, 20))
     mistaken = given_credit(globex, "4", "By mistake", now=earlier)
-    use_credit(invoice, [Charge("input_tokens", Decimal("12.40"))], currency="USD", now=at(2026, 11, 21))
+    pay_by_credit(invoice, "12.40", at(2026, 11, 21))
     expire_grants(NOW)
     reverse_grant(mistaken, now=NOW)
 

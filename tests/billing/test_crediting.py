@@ -4,26 +4,28 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.db.models import Sum
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accounts.models import AuditEntry
 from billing.crediting import (
-    Charge,
     GrantInvalid,
     NothingLeft,
     balance,
+    book_draws,
     expire_grants,
     grant_credit,
-    planned_draws,
+    locked_holdings,
     remaining,
     reverse_grant,
-    use_credit,
+    unused_holdings,
 )
+from billing.drawing import Charge, planned_draws
 from billing.invoicing import close_period
-from billing.models import CreditGrant, GrantKind, Invoice, LedgerAccount, LedgerEntry
+from billing.models import CreditGrant, GrantKind, Invoice, LedgerAccount, LedgerEntry, LedgerTransaction
+from billing.money import EXACT
 from tests.billing.billing_builders import at, payg, price, subscribed, use
 
 NOW = at(2026, 10, 5)
@@ -61,25 +63,33 @@ def test_priority_comes_before_expiry_before_age(globex):
     oldest = given_credit(globex, "1", effective_at=NOW - timedelta(days=9))
     expiring = given_credit(globex, "1", expires_at=NOW + timedelta(days=9))
     first = given_credit(globex, "1", priority=1)
-    grants = [oldest, expiring, first]
-    draws = planned_draws(grants, remaining(grants), [Charge("", Decimal("2.5"))], now=NOW)
+    draws = planned_draws(unused_holdings([globex])[globex.pk], [Charge("", Decimal("2.5"))])
     assert [(draw.grant, draw.amount) for draw in draws] == [(first, 1), (expiring, 1), (oldest, Decimal("0.5"))]
 
 
 def test_credit_for_a_meter_pays_only_its_charges(globex):
-    grant = given_credit(globex, "10", meters=["input_tokens"])
+    given_credit(globex, "10", meters=["input_tokens"])
     charges = [Charge("", Decimal(5)), Charge("input_tokens", Decimal(3))]
-    [draw] = planned_draws([grant], remaining([grant]), charges, now=NOW)
-    assert (draw.amount, draw.left) == (3, 7)
+    [draw] = planned_draws(unused_holdings([globex])[globex.pk], charges)
+    assert (draw.had, draw.amount, draw.left) == (10, 3, 7)
 
 
 def test_an_invoice_uses_credit_once(globex, invoice):
     given_credit(globex, "20")
-    charges = [Charge("input_tokens", Decimal("12.40"))]
-    [draw] = use_credit(invoice, charges, currency="USD", now=NOW)
-    assert (draw.amount, draw.left) == (Decimal("12.40"), Decimal("7.60"))
-    assert use_credit(invoice, charges, currency="USD", now=NOW) == []
+    with transaction.atomic():
+        draws = planned_draws(locked_holdings([globex])[globex.pk], [Charge("input_tokens", Decimal("12.40"))])
+        book_draws([(invoice, draws)], NOW)
     assert balance(globex, currency="USD", now=NOW) == Decimal("7.60")
+    with pytest.raises(IntegrityError), transaction.atomic():
+        book_draws([(invoice, draws)], NOW)
+
+
+def test_draws_are_exact_to_any_number_of_places(globex, invoice):
+    given_credit(globex, "20")
+    third = Decimal(1) / 3 * Decimal("1e-9")
+    draws = planned_draws(unused_holdings([globex])[globex.pk], [Charge("", third)])
+    book_draws([(invoice, draws)], NOW)
+    assert balance(globex, currency="USD", now=NOW) == EXACT.subtract(Decimal(20), third)
 
 
 def test_what_is_left_can_be_reversed_once(globex):
@@ -133,9 +143,11 @@ def _do(globex, invoice, kind: str, size: int) -> None:
     elif kind == "expiring":
         given_credit(globex, str(size), expires_at=NOW + timedelta(hours=size))
     elif kind == "use":
-        use_credit(invoice, [Charge("", Decimal(size))], currency="USD", now=NOW)
+        if not LedgerTransaction.objects.filter(invoice=invoice).exists():
+            draws = planned_draws(unused_holdings([globex]).get(globex.pk, []), [Charge("", Decimal(size))])
+            book_draws([(invoice, draws)], NOW)
     elif kind == "expire":
-        expire_grants(NOW + timedelta(hours=size))
+        expire_grants(NOW + timedelta(days=40, hours=size))
     else:
         for grant in [grant for grant in CreditGrant.objects.all() if remaining([grant])[grant.pk]][:1]:
             reverse_grant(grant, now=NOW)

@@ -1,0 +1,107 @@
+"""The bills of periods that have no invoice yet, in the order in which they are closed and so draw on credit.
+
+What earlier invoices left over stands on the earliest of a subscription's open periods, and only there. Credit that a
+bill would use is not there any more for those after it. Writes nothing.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from accounts.models import Organisation
+from accounts.remembering import remembered
+from billing import schedules
+from billing.adjustments import adjustments_for, carried_in
+from billing.bill_credits import draws_on, holdings_of, with_credit
+from billing.bills import Bill, build_bill
+from billing.drawing import Holding, after
+from billing.models import Subscription
+from billing.periods import Period
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPeriod:
+    subscription: Subscription
+    period: Period
+
+    def bill_at(self, cutoff: datetime, *, until: datetime | None = None) -> Bill:
+        """What it comes to before credit; with `until`, what it came to then."""
+        subscription = self.subscription
+        if self.period != schedules.earliest_open_period(subscription):
+            return build_bill(subscription, self.period, cutoff=cutoff, until=until)
+        adjustments = adjustments_for(subscription)
+        return build_bill(
+            subscription,
+            self.period,
+            cutoff=cutoff,
+            opening=carried_in(subscription),
+            adjustments=adjustments.lines,
+            rated_again=adjustments.rated_again,
+            until=until,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """An open bill before credit, what credit there was for it, and what there is after it."""
+
+    open: OpenPeriod
+    bill: Bill
+    before: tuple[Holding, ...]
+    left: tuple[Holding, ...]
+
+
+def bill_with_credit(open_period: OpenPeriod, now: datetime, *, is_closing: bool = False) -> Bill:
+    """The bill of an open period, paid as far as credit reaches: by what bills before it leave, or when it is closed,
+    which nobody waits with for the others', by all that is left."""
+    bill = open_period.bill_at(now)
+    available = holdings_of(open_period.subscription.organisation)
+    if available and not is_closing:
+        available = _left_for(open_period, available, now)
+    return with_credit(bill, available, bill_at=lambda until: open_period.bill_at(now, until=until))
+
+
+def drawn_bills(organisation: Organisation, currency: str, now: datetime) -> Iterator[Drawn]:
+    """Every open bill in the currency, each with the credit that those before it leave."""
+    holdings = holdings_of(organisation)
+    for one in open_periods(organisation, currency, now):
+        yield (drawn := _drawn(one, holdings, now))
+        holdings = drawn.left
+
+
+@remembered
+def open_periods(organisation: Organisation, currency: str, now: datetime) -> tuple[OpenPeriod, ...]:
+    """Those that have begun, of all subscriptions, in the order of their ends."""
+    rows = Subscription.objects.for_organisation(organisation).filter(currency=currency)
+    found = [
+        OpenPeriod(subscription, period)
+        for subscription in rows.select_related("organisation").prefetch_related(*schedules.TERMS)
+        for period in _periods(subscription, now)
+    ]
+    return tuple(sorted(found, key=_closing_order))
+
+
+def _periods(subscription: Subscription, now: datetime) -> Iterator[Period]:
+    period = schedules.earliest_open_period(subscription)
+    while period is not None and period.start <= now:
+        yield period
+        period = schedules.period_after(subscription, period) if schedules.goes_on_after(subscription, period) else None
+
+
+def _left_for(open_period: OpenPeriod, holdings: tuple[Holding, ...], now: datetime) -> tuple[Holding, ...]:
+    subscription = open_period.subscription
+    for one in open_periods(subscription.organisation, subscription.currency, now):
+        if _closing_order(one) >= _closing_order(open_period):
+            break
+        holdings = _drawn(one, holdings, now).left
+    return holdings
+
+
+def _drawn(one: OpenPeriod, holdings: tuple[Holding, ...], now: datetime) -> Drawn:
+    bill = one.bill_at(now)
+    draws = draws_on(bill, holdings, bill_at=lambda until: one.bill_at(now, until=until))
+    return Drawn(one, bill, holdings, after(holdings, draws))
+
+
+def _closing_order(one: OpenPeriod) -> tuple[datetime, int]:
+    return one.period.end, one.subscription.pk
