@@ -25,7 +25,7 @@ class CursorPagination(BasePagination):
     next_cursor: str | None = None
 
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
-        limit = _limit(request)
+        limit = page_limit(request)
         rows = queryset.order_by("-pk")
         if cursor := request.query_params.get("cursor"):
             last = self.rows_named(queryset.model._default_manager.all(), cursor).values_list("pk", flat=True)
@@ -74,7 +74,8 @@ def idempotency_key(request: Request) -> str | None:
     return key
 
 
-def _limit(request: Request) -> int:
+def page_limit(request: Request) -> int:
+    """How many rows a page shall have."""
     text = request.query_params.get("limit", str(DEFAULT_LIMIT))
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAXIMUM_LIMIT:
         raise Problem(400, "invalid_limit", f"limit must be a whole number from 1 to {MAXIMUM_LIMIT}.")

@@ -13,7 +13,14 @@ ORGANISATION = OpenApiParameter(
     str,
     description="Public id or slug. Required with a service token; not needed with an access token.",
 )
-REFUSALS = {(status, CONTENT_TYPE): OpenApiResponse(description="Refused") for status in (400, 401, 403, 404)}
+IDEMPOTENCY = OpenApiParameter(
+    "Idempotency-Key",
+    str,
+    OpenApiParameter.HEADER,
+    description="Makes the request safe to send again: the answer names what the first one led to.",
+)
+REFUSED = OpenApiResponse(description="Refused")
+REFUSALS = {(status, CONTENT_TYPE): REFUSED for status in (400, 401, 403, 404)}
 
 
 class PlainDecimal(serializers.Field):

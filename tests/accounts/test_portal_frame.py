@@ -32,7 +32,7 @@ def test_owner_sees_the_whole_menu(acme, olivia, client_for):
     menu = menu_of(client_for(olivia).get("/o/acme/members/").text)
     labels = re.findall(r"</svg>([^<]+)</a>", menu)
     assert labels == [
-        "Overview", "Usage", "API keys", "Limits", "Alerts", "Projects", "Bill", "Forecast", "Invoices", "Plan",
+        "Overview", "Usage", "API keys", "Limits", "Alerts", "Projects", "Bill", "Forecast", "Invoices", "Credit",
         "Members", "Access tokens", "Audit log", "Settings",
     ]  # fmt: skip
 

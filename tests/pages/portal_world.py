@@ -47,8 +47,8 @@ def build_world(organisation: Organisation, rows: int = 1) -> World:
     spec = QuotaSpec(measure="requests", amount=Decimal(1000), window="day")
     limits = [define_quota(organisation, spec, set_by="customer", now=NOW, actor="test") for _ in range(rows)]
     limit = {"public_id": limits[0].public_id}
-    for number in range(rows):
-        _credit(organisation, number)
+    credits = [_credit(organisation, number) for number in range(rows)]
+    credit = {"public_id": credits[0].public_id}
     filled = {
         **dict.fromkeys(("metering:limit_change", "metering:limit_removal"), limit),
         "accounts:invitation_withdrawal": invitation,
@@ -65,6 +65,7 @@ def build_world(organisation: Organisation, rows: int = 1) -> World:
         "billing:plan_change": other_plan,
         **dict.fromkeys(("api-key", "api-key-rotation", "api-key-revocation"), key),
         "v1_invoice": invoice,
+        **dict.fromkeys(("v1_credit", "v1_credit_movements", "v1_credit_reversal"), credit),
         "rejected-event": {"public_id": _refused(organisation).public_id},
         **{f"rejected-event-{act}": {"rejected_id": "rej_any"} for act in ("replay", "dismissal")},
         "event": {"name": f"{accepted.source}/{accepted.event_id}"},

@@ -1,0 +1,53 @@
+"""A scope for those who grant credit."""
+
+import django.contrib.postgres.fields
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    dependencies = [
+        ("accounts", "0012_limits_scope"),
+    ]
+
+    operations = [
+        migrations.AlterField(
+            model_name="accesstoken",
+            name="scopes",
+            field=django.contrib.postgres.fields.ArrayField(
+                base_field=models.CharField(
+                    choices=[
+                        ("events:write", "Send usage events"),
+                        ("usage:read", "Read usage"),
+                        ("billing:read", "Read bills and invoices"),
+                        ("credits:write", "Grant credit and take it back"),
+                        ("admission:write", "Admit calls and report how they ended"),
+                        ("limits:write", "Set, change and lift limits"),
+                        ("meters:write", "Define and change meters"),
+                        ("keys:read", "List API keys"),
+                        ("keys:write", "Create, rotate and revoke API keys"),
+                    ],
+                    max_length=32,
+                )
+            ),
+        ),
+        migrations.AlterField(
+            model_name="servicetoken",
+            name="scopes",
+            field=django.contrib.postgres.fields.ArrayField(
+                base_field=models.CharField(
+                    choices=[
+                        ("events:write", "Send usage events"),
+                        ("usage:read", "Read usage"),
+                        ("billing:read", "Read bills and invoices"),
+                        ("credits:write", "Grant credit and take it back"),
+                        ("admission:write", "Admit calls and report how they ended"),
+                        ("limits:write", "Set, change and lift limits"),
+                        ("meters:write", "Define and change meters"),
+                        ("keys:read", "List API keys"),
+                        ("keys:write", "Create, rotate and revoke API keys"),
+                    ],
+                    max_length=32,
+                )
+            ),
+        ),
+    ]
