@@ -33,6 +33,7 @@ def test_owner_sees_the_whole_menu(acme, olivia, client_for):
     labels = re.findall(r"</svg>([^<]+)</a>", menu)
     assert labels == [
         "Overview", "Usage", "API keys", "Limits", "Alerts", "Projects", "Bill", "Forecast", "Invoices", "Credit",
+        "Plan",
         "Members", "Access tokens", "Audit log", "Settings",
     ]  # fmt: skip
 

@@ -6,11 +6,11 @@ import pytest
 import time_machine
 
 from accounts.models import AuditEntry
-from billing.crediting import Charge, grant_credit, use_credit
+from billing.crediting import grant_credit
 from billing.invoicing import close_period
 from billing.models import CreditGrant
 from tests import factories
-from tests.billing.billing_builders import at, payg, price, subscribed, use
+from tests.billing.billing_builders import at, pay_by_credit, payg, price, subscribed, use
 
 NOW = at(2026, 11, 22, 18)
 TERMS = {"kind": "promotional", "amount": "25.5", "currency": "usd", "reason": "Welcome", "meters": ["input_tokens"]}
@@ -54,7 +54,7 @@ def test_movements_come_in_pages_oldest_first(own, globex):
     use(globex, at(2026, 10, 5), input_tokens=4_000_000)
     invoice = close_period(subscription, now=at(2026, 11, 1, 2))
     grant = given_credit(globex, "20")
-    use_credit(invoice, [Charge("input_tokens", Decimal("12.40"))], currency="USD", now=NOW)
+    pay_by_credit(invoice, "12.40", NOW)
 
     address = f"/v1/credits/{grant.public_id}/movements"
     first = own.get(f"{address}?limit=1").json()
