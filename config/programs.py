@@ -5,7 +5,7 @@ from pathlib import Path
 
 HOST = "127.0.0.1"
 WEB_WORKERS = 2
-WEB_THREADS = 4
+WEB_THREADS = 8
 WORKER_PROCESSES = 2
 CELERY = (sys.executable, "-W", "ignore:You're running the worker", "-m", "celery", "--quiet", "-A", "config")
 

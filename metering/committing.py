@@ -1,11 +1,10 @@
 """How judged events are committed: which of the ways to store them is taken, and another where that one fails.
 
-A single new event is one statement, a batch of new ones goes straight into its month, and only where an identity turns
-out to be known is it looked at one by one. Every way ends with a commit before anybody is told.
+Small requests of the same moment share a statement, a batch of new events goes straight into its month, and only where
+an identity turns out to be known is it looked at one by one. Every way ends with a commit before anybody is told.
 """
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from operator import attrgetter
 
 from django.db import DatabaseError, OperationalError, connection, transaction
@@ -18,13 +17,13 @@ from metering.event_store import (
     Origin,
     copy_events,
     find_known,
-    insert_alone,
     insert_batches,
     insert_unless_known,
     lock_month_turn,
     months_to_search,
     near_month_turn,
 )
+from metering.group_commit import SmallRequest, insert_together
 from metering.models.dropped_months import DroppedMonth
 from metering.models.events import RejectionReason
 from metering.partitions import ensure_partitions, month_of
@@ -34,6 +33,8 @@ from metering.verdicts import Verdict, conflict_of, differences, duplicate, refu
 
 # Tries of one transaction against deadlocks and the like; one retry is the rule, more mean that something is wrong.
 ATTEMPTS = 4
+# Requests up to this size are stored together; for larger ones COPY is cheaper.
+SMALL_EVENTS = 20
 # Batches from this size on are probed for a resend of the whole.
 PROBED_EVENTS = 500
 _POSITION = attrgetter("position")
@@ -52,8 +53,8 @@ def commit(
 ) -> dict[int, Verdict]:
     """Commit; returns the verdicts by position, but for the candidates that were accepted."""
     if store is None:
-        store = _store_alone if _may_stand_alone(candidates, rejections, terms) else _store_new
-    if store is not _store_alone:
+        store = _store_together if _is_small(candidates, rejections, terms) else _store_new
+    if store is not _store_together:
         _confirm(terms)
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -78,20 +79,21 @@ def _confirm(terms: Terms) -> None:
         terms.confirm()
 
 
-def _may_stand_alone(candidates: list[Candidate], rejections: list[Rejection], terms: Terms) -> bool:
-    return len(candidates) == 1 and not rejections and not terms.backfill and not near_month_turn(terms.now)
+def _is_small(candidates: list[Candidate], rejections: list[Rejection], terms: Terms) -> bool:
+    is_ordinary = not (rejections or terms.backfill or near_month_turn(terms.now))
+    return is_ordinary and 1 <= len(candidates) <= SMALL_EVENTS
 
 
-def _store_alone(
+def _store_together(
     candidates: list[Candidate], rejections: list[Rejection], origin: Origin, terms: Terms
 ) -> dict[int, Verdict]:
-    """The path of a single new event, in one statement and without a transaction around it."""
+    """The path of a few new events, in one statement with the requests of the same moment."""
     months = months_to_search(terms.now, terms.window.oldest, tolerance())
-    with transaction.atomic(durable=True) if connection.in_atomic_block else nullcontext():
-        if insert_alone(candidates[0], origin, months, is_token_confirmed=terms.confirm is None):
-            return {}
+    left = insert_together(SmallRequest(candidates, origin, months, is_token_confirmed=terms.confirm is None))
+    if not left:
+        return {}
     _confirm(terms)
-    return _store_unless_known(candidates, rejections, origin, terms)
+    return _store_unless_known(left, rejections, origin, terms)
 
 
 def _store_new(

@@ -11,14 +11,11 @@ from itertools import groupby
 from operator import attrgetter
 from struct import Struct
 from typing import Any
-from uuid import UUID
 
 import msgspec
 from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
-from accounts.api_auth import LIVE_TOKEN
-from accounts.prepared import run_prepared
 from metering.drafts import Draft
 from metering.identity import identity
 from metering.partitions import add_months, month_of, partition_name
@@ -221,61 +218,6 @@ def _fixed_columns(candidate: Candidate, batch_id: int, days: int) -> bytes:
 def _text(text: str) -> bytes:
     encoded = text.encode()
     return _LENGTH(len(encoded)) + encoded
-
-
-# --- The path for a single event -------------------------------------------------------------------------------------
-
-# Look-up, batch and event in one statement, which is its own transaction: one way to the server and back. It waits for
-# a rival for a minute at most, so that it is over before the receipt month may change (see `near_month_turn`).
-_INSERT_ALONE = """
-WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', '60s', true)),
-batch AS (
-    INSERT INTO ingest_batch (organisation_id, event_count, unmatched_count, first_time, last_time, receipt_month,
-        received_at, format, service_token_id)
-    SELECT %(organisation)s, 1, %(unmatched)s, %(time)s, %(time)s, %(month)s, %(received_at)s, %(format)s, %(token)s
-    FROM patience WHERE NOT EXISTS (
-        SELECT FROM event
-        WHERE organisation_id = %(organisation)s AND key = %(key)s AND receipt_month = ANY(%(months)s::date[]))
-        AND {condition}
-    RETURNING id
-)
-INSERT INTO {partition} ({columns})
-SELECT %(organisation)s, id, %(time)s, %(project)s, %(api_key)s, %(month)s, %(key)s, %(time_assumed)s,
-    %(source)s, %(event_id)s, %(type)s, %(subject)s, %(data)s
-FROM batch"""
-
-
-def insert_alone(
-    candidate: Candidate, origin: Origin, months: Sequence[date], *, is_token_confirmed: bool = True
-) -> bool:
-    """Insert one event with its batch row unless one of the earlier months knows it, or the token, if that is not
-    confirmed, is no longer live; False: nothing was inserted.
-
-    An event of the same identity in this month raises IntegrityError.
-    """
-    draft, month = candidate.draft, origin.receipt_month
-    values = {
-        "organisation": candidate.organisation_id,
-        "unmatched": int(not candidate.meters),
-        "time": candidate.time,
-        "month": month,
-        "received_at": origin.received_at,
-        "format": origin.format,
-        "token": origin.service_token_id,
-        "key": UUID(bytes=candidate.key),
-        "months": list(months),
-        "project": candidate.project_id,
-        "api_key": candidate.api_key_id,
-        "time_assumed": candidate.time_assumed,
-        "source": draft.source,
-        "event_id": draft.event_id,
-        "type": draft.type,
-        "subject": draft.subject,
-        "data": draft.raw_data.decode(),
-    }
-    condition = "true" if is_token_confirmed else LIVE_TOKEN
-    statement = _INSERT_ALONE.format(partition=partition_name(month), columns=_COLUMNS, condition=condition)
-    return run_prepared(statement, values).rowcount == 1
 
 
 # --- The path for requests with duplicates ----------------------------------------------------------------------------

@@ -37,8 +37,8 @@ def accept(
     """Commit what can be accepted and keep the rest aside; verdicts in the order of the drafts.
 
     `backfill` takes events of any age; `assume_subject` puts all events down to one subject without looking it up.
-    `confirm` raises if the service token is no longer live; it is called before anything is stored, but for a single
-    event, which is stored by a statement that looks itself.
+    `confirm` raises if the service token is no longer live; it is called before anything is stored, but for small
+    requests, which are stored by a statement that looks itself.
     """
     terms = terms_of(drafts, now=now, backfill=backfill, assume_subject=assume_subject, confirm=confirm)
     candidates, rejections = _judge(drafts, terms)
