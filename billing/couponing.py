@@ -8,28 +8,38 @@ from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import F, Q
 from django.http import HttpRequest
 
 from accounts.audit import Actor, record
 from accounts.errors import DomainError
 from billing import schedules
-from billing.models import Coupon, CouponRedemption, Subscription
+from billing.models import Coupon, CouponDuration, CouponRedemption, Subscription
 from billing.money import CURRENCIES
 from billing.subscribing import locked_current
 
+# What it takes off, which is settled with the first redemption; and what else is said when it is made.
+TERMS = ("code", "percent", "amount", "currency", "duration", "periods")
+GIVEN = (*TERMS, "name", "expires_at", "most_redemptions", "most_per_organisation")
 CODE_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-")
 
 
 class CouponInvalid(DomainError):
     code = "coupon_invalid"
     sentence = "This coupon cannot be made."
+    status = 422
+
+
+class CouponExists(DomainError):
+    code = "coupon_exists"
+    sentence = "There is another coupon with this code."
 
 
 class CouponUnknown(DomainError):
     code = "coupon_unknown"
     sentence = "There is no coupon with this code."
+    status = 422
 
 
 class CouponExpired(DomainError):
@@ -64,11 +74,35 @@ def save_coupon(coupon: Coupon, *, actor: Actor = None, request: HttpRequest | N
     return coupon
 
 
+def make_coupon(coupon: Coupon, *, actor: Actor = None, request: HttpRequest | None = None) -> tuple[Coupon, bool]:
+    """Write a new coupon, and whether it was new: the same once more changes nothing.
+
+    Raises CouponInvalid, and CouponExists where another one has its code.
+    """
+    coupon.code = normal_code(coupon.code)
+    try:
+        with transaction.atomic():
+            if not Coupon.objects.filter(code=coupon.code).exists():
+                return save_coupon(coupon, actor=actor, request=request), True
+    except IntegrityError:  # another request made it meanwhile
+        pass
+    known = Coupon.objects.get(code=coupon.code)
+    if any(getattr(known, name) != getattr(coupon, name) for name in GIVEN):
+        raise CouponExists
+    return known, False
+
+
 def require_sound(coupon: Coupon, known: Coupon | None) -> None:
     """Raises CouponInvalid. `known` is the row as it stands, if there is one."""
     coupon.code = normal_code(coupon.code)
     if not coupon.code or not set(coupon.code) <= CODE_LETTERS:
         raise CouponInvalid("A code has letters, digits and dashes only.")
+    if (coupon.percent is None) == (coupon.amount is None):
+        raise CouponInvalid("A coupon takes off a percentage or an amount: give one of the two.")
+    if coupon.percent is not None and not (0 < coupon.percent <= 100 and not coupon.currency):
+        raise CouponInvalid("A percentage is above 0 and at most 100, and has no currency.")
+    if (coupon.duration == CouponDuration.PERIODS) == (coupon.periods is None):
+        raise CouponInvalid("Say how many periods where a coupon is for a number of them, and only there.")
     if coupon.amount is not None and coupon.currency not in CURRENCIES:
         raise CouponInvalid("An amount off needs a currency, such as USD.")
     if known is not None and known.redeemed and _terms(known) != _terms(coupon):
@@ -132,7 +166,7 @@ def normal_code(text: str) -> str:
 
 
 def _terms(coupon: Coupon) -> Iterable[Any]:
-    return coupon.code, coupon.percent, coupon.amount, coupon.currency, coupon.duration, coupon.periods
+    return [getattr(coupon, name) for name in TERMS]
 
 
 def _record(action: str, coupon: Coupon, *, organisation: Any, actor: Actor, request: HttpRequest | None) -> None:

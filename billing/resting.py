@@ -30,6 +30,7 @@ class NotOnTrial(DomainError):
 class TrialEndPast(DomainError):
     code = "trial_end_past"
     sentence = "A trial ends now at the earliest."
+    status = 422
 
 
 class PausedAlready(DomainError):
@@ -147,9 +148,10 @@ def trial_reminder_due(now: datetime, *, ahead: timedelta) -> list[int]:
 
 
 def _set_state(subscription: Subscription, now: datetime) -> None:
-    is_on_trial = subscription.trial_ends_at is not None and now < subscription.trial_ends_at
     if subscription.pauses.filter(ends_at=None).exists():
         subscription.state = SubscriptionState.PAUSED
     else:
-        subscription.state = SubscriptionState.TRIALING if is_on_trial else SubscriptionState.ACTIVE
+        subscription.state = (
+            SubscriptionState.TRIALING if schedules.is_on_trial(subscription, now) else SubscriptionState.ACTIVE
+        )
     subscription.save(update_fields=["state"])

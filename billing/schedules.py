@@ -111,13 +111,17 @@ def _stretch(subscription: Subscription, part: Period) -> PlanStretch:
 
 def rest_at(subscription: Subscription, instant: datetime) -> Rest:
     """Why nothing is charged at an instant, if so."""
-    if subscription.trial_ends_at is not None and instant < subscription.trial_ends_at:
+    if is_on_trial(subscription, instant):
         return Rest.TRIAL
     is_paused = any(
         pause.starts_at <= instant and (pause.ends_at is None or instant < pause.ends_at)
         for pause in pauses_of(subscription)
     )
     return Rest.PAUSE if is_paused else Rest.NONE
+
+
+def is_on_trial(subscription: Subscription, instant: datetime) -> bool:
+    return subscription.trial_ends_at is not None and instant < subscription.trial_ends_at
 
 
 def first_period(subscription: Subscription) -> Period:

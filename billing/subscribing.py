@@ -52,9 +52,15 @@ class SubscriptionOver(DomainError):
     sentence = "This subscription has ended."
 
 
+class NotCancelled(DomainError):
+    code = "not_cancelled"
+    sentence = "This subscription is not cancelled."
+
+
 class AnchorInFuture(DomainError):
     code = "anchor_in_future"
     sentence = "A subscription cannot start in the future."
+    status = 422
 
 
 class AnchorOverlaps(DomainError):
@@ -180,7 +186,7 @@ def cancel(
 def _end_of_what_runs(subscription: Subscription, now: datetime) -> datetime:
     """Of the trial, so that whoever leaves it owes nothing, else of the period."""
     trial_ends_at = subscription.trial_ends_at
-    if trial_ends_at is not None and now < trial_ends_at:
+    if trial_ends_at is not None and schedules.is_on_trial(subscription, now):
         return trial_ends_at
     return schedules.whole_period(subscription, now).end
 
@@ -188,9 +194,11 @@ def _end_of_what_runs(subscription: Subscription, now: datetime) -> datetime:
 def resume(
     subscription: Subscription, *, now: datetime, actor: Actor = None, request: HttpRequest | None = None
 ) -> Subscription:
-    """Take a cancellation back before it takes effect."""
+    """Take a cancellation back before it takes effect. Raises NotCancelled and SubscriptionOver."""
     with transaction.atomic():
         locked = locked_current(subscription, now)
+        if locked.ends_at is None:
+            raise NotCancelled
         _set_end(locked, None)
         write_estimates(locked.organisation, now)
         record_change("subscription.resumed", locked, schedules.version_at(locked, now), actor=actor, request=request)
@@ -275,6 +283,15 @@ def locked_current(subscription: Subscription, now: datetime) -> Subscription:
     if _is_over(locked, now):
         raise SubscriptionOver
     return locked
+
+
+def state_at(subscription: Subscription, now: datetime) -> SubscriptionState:
+    """By the clock: the row's own state is written by sweeps and so a little late."""
+    if _is_over(subscription, now):
+        return SubscriptionState.CANCELLED
+    if subscription.state == SubscriptionState.TRIALING and not schedules.is_on_trial(subscription, now):
+        return SubscriptionState.ACTIVE
+    return SubscriptionState(subscription.state)
 
 
 def _is_over(subscription: Subscription, now: datetime) -> bool:

@@ -17,6 +17,7 @@ class Scope(models.TextChoices):
     EVENTS_WRITE = "events:write", "Send usage events"
     USAGE_READ = "usage:read", "Read usage"
     BILLING_READ = "billing:read", "Read bills and invoices"
+    BILLING_WRITE = "billing:write", "Change subscriptions and coupons"
     CREDITS_WRITE = "credits:write", "Grant credit and take it back"
     ADMISSION_WRITE = "admission:write", "Admit calls and report how they ended"
     LIMITS_WRITE = "limits:write", "Set, change and lift limits"
@@ -32,6 +33,7 @@ SERVICE_SCOPES = (
     Scope.LIMITS_WRITE,
     Scope.METERS_WRITE,
     Scope.BILLING_READ,
+    Scope.BILLING_WRITE,
     Scope.CREDITS_WRITE,
     Scope.KEYS_READ,
     Scope.KEYS_WRITE,

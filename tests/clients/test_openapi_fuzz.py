@@ -73,6 +73,8 @@ AWKWARD = [
 ADDRESSES = {
     "/v1/usage": ["from", "to", "granularity", "group_by", "meter", "model", "project", "api_key", "limit", "cursor"],
     "/v1/bill": ["at", "period", "currency"],
+    "/v1/subscriptions": ["limit", "cursor", "state"],
+    "/v1/coupons": ["limit", "cursor", "code"],
     "/v1/invoices": ["limit", "cursor", "state", "status"],
     "/v1/credits": ["limit", "cursor", "currency"],
     "/v1/api-keys": ["limit", "cursor", "project", "state"],

@@ -66,6 +66,7 @@ def build_world(organisation: Organisation, rows: int = 1) -> World:
         **dict.fromkeys(("api-key", "api-key-rotation", "api-key-revocation"), key),
         "v1_invoice": invoice,
         **dict.fromkeys(("v1_credit", "v1_credit_movements", "v1_credit_reversal"), credit),
+        "v1_subscription": {"public_id": subscription.public_id},
         "rejected-event": {"public_id": _refused(organisation).public_id},
         **{f"rejected-event-{act}": {"rejected_id": "rej_any"} for act in ("replay", "dismissal")},
         "event": {"name": f"{accepted.source}/{accepted.event_id}"},

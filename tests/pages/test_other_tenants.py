@@ -11,8 +11,10 @@ from tests.pages.addresses import all_routes, routes_of_an_organisation, routes_
 
 ROUTES = routes_of_an_organisation()
 WITH_THINGS = [route for route in ROUTES if len(route.parts) > 1]
-# Only service tokens grant credit and take it back.
-OPERATORS = {"v1_credit_reversal"}
+# Only service tokens change subscriptions and credit; a coupon is no customer's. Tried with those endpoints.
+OPERATORS = {
+    route.name for route in routes_of_the_api() if route.parts & {"subscription_id", "coupon_id", "redemption_id"}
+} | {"v1_coupons", "v1_credit_reversal"}
 API_THINGS = [
     route
     for route in routes_of_the_api()
@@ -34,7 +36,7 @@ API_LISTS = [
         "seals",
         "quotas",
     }
-    | {"rejected-events", "rejected-event-counts", "unmatched-events"}
+    | {"rejected-events", "rejected-event-counts", "unmatched-events", "v1_subscriptions"}
 ]
 INTAKE = {"events", "litellm", "otlp-traces", "openmeter-events"} | {
     f"{name}-{act}" for name in ("rejected-event", "rejected-events") for act in ("replay", "dismissal")
