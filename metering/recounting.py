@@ -5,7 +5,7 @@ the holds in flight hold. Both come from rows that are never changed, so a diffe
 holds that were pruned, `metering.pruning` leaves behind what a counter that never resets needs.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import Q
+from django.db.models import Min, Q
 from django.http import HttpRequest
 
 from accounts.audit import Actor, record
@@ -33,6 +33,8 @@ from metering.models import (
     DroppedMonth,
     Hold,
     HoldState,
+    IngestBatch,
+    Measure,
     PrunedHoldEvent,
     PrunedHolds,
     Quota,
@@ -52,6 +54,7 @@ c.organisation_id = %s AND c.time >= %s AND c.time < %s AND c.type = ANY(%s) AND
     SELECT FROM ingest_batch b
     WHERE b.organisation_id = c.organisation_id AND b.id = c.batch_id AND b.folded_at IS NOT NULL)"""
 COMPARED = timedelta(days=2)
+READ_AT_ONCE = timedelta(days=1)
 # Differences that an audit entry spells out.
 MOST_NAMED = 50
 # Keeps this lock apart from any other in the database; "rec" in ASCII.
@@ -114,9 +117,9 @@ def recount(quota: Quota, now: datetime) -> None:
 def compare_counters(
     organisation: Organisation, *, now: datetime, since: datetime | None = None
 ) -> list[CounterDifference]:
-    """Counters of windows that began `since` (two days ago unless given), and of those that never end, against events
-    and holds. What began before the events or holds that are kept is left out; of counters that never end, once months
-    of events were dropped, only what is held is compared.
+    """Counters of windows that began `since`, and of those that never end, against events and holds. Without `since`,
+    as far back as the longest window that runs, and two days at least. What began before the events or holds that are
+    kept is left out; of counters that never end, once months of events were dropped, only what is held is compared.
     """
     return list(_differences(organisation, now, since).values())
 
@@ -154,12 +157,14 @@ def _differences(organisation: Organisation, now: datetime, since: datetime | No
     with transaction.atomic():
         _see_one_instant()
         kept_from, holds_from = DroppedMonth.objects.events_kept_from(), PrunedHolds.objects.holds_kept_from()
-        since, reaches_back = max(filter(None, (since or now - COMPARED, kept_from, holds_from))), kept_from is None
         quotas = {quota.pk: quota for quota in Quota.objects.active().filter(organisation=organisation)}
         stored = {
             (organisation.pk, row.quota_id, row.subject, row.starts_at): row
             for row in QuotaWindow.objects.filter(organisation=organisation, quota_id__in=quotas)
         }
+        running = [row.starts_at for row in stored.values() if row.ends_at and row.ends_at > now]
+        since = since or min(now - COMPARED, *running, now)
+        since, reaches_back = max(filter(None, (since, kept_from, holds_from))), kept_from is None
         expected = _expected(organisation.pk, since, now, reaches_back)
     for place, row in stored.items():
         if place[3] == BEGINNING:
@@ -197,7 +202,10 @@ def _see_one_instant() -> None:
 
 def _expected(organisation_id: int, since: datetime, now: datetime, reaches_back: bool) -> dict[Place, Change]:
     rules = CountingRules.of(organisation_id)
-    is_lasting = reaches_back and any(quota.window == Window.NONE for quota in rules.quotas)
+    # A limit of running calls has no window either, and counts nothing that was used.
+    is_lasting = reaches_back and any(
+        quota.window == Window.NONE and quota.measure != Measure.CONCURRENT for quota in rules.quotas
+    )
     holds = Hold.objects.filter(organisation_id=organisation_id)
     if not is_lasting:  # an older hold has nothing to say of newer windows, unless it still runs or has just ended
         recent = Q(created_at__gte=since) | Q(ended_at__gte=since - AHEAD) | Q(ended_at=None)
@@ -216,8 +224,20 @@ def _expected(organisation_id: int, since: datetime, now: datetime, reaches_back
     return expected
 
 
-def _used(organisation_id: int, start: datetime, end: datetime) -> Sequence[Used]:
-    """What folded events used, and what folded corrections took back or counted instead: as folding saw both."""
+def _used(organisation_id: int, start: datetime, end: datetime) -> Iterator[Used]:
+    """What folded events used, and what folded corrections took back or counted instead: as folding saw both.
+
+    Read a day at a time, so that what is in memory does not grow with the length of a window.
+    """
+    batches = IngestBatch.objects.filter(organisation_id=organisation_id)
+    start = max(start, batches.aggregate(first=Min("first_time"))["first"] or end)
+    while start < end:
+        until = min(start + READ_AT_ONCE, end)
+        yield from _used_between(organisation_id, start, until)
+        start = until
+
+
+def _used_between(organisation_id: int, start: datetime, end: datetime) -> list[Used]:
     rules = summed(rules_between(start, end))
     if not rules:
         return []

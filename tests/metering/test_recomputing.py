@@ -2,7 +2,7 @@
 
 import json
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -65,6 +65,21 @@ def test_a_counter_that_is_missing_is_made_with_its_end(limits, acme, now):
 
     assert counter(limits[0]) == (60, 75)
     assert QuotaWindow.objects.get(quota_id=limits[0].pk).ends_at == ends_at
+
+
+def test_a_window_that_began_long_ago_is_compared_while_it_runs(acme, acme_key):
+    now = datetime(2026, 11, 27, 12, tzinfo=UTC)
+    month = quota(acme, "output_tokens", 100_000, "month", now=now)
+    for day in (3, 9, 26):
+        send(event(acme_key.api_key.public_id, now.replace(day=day), output_tokens=5), now=now)
+    fold_all(now)
+    assert counter(month) == (15, 0)
+    assert compare_counters(acme, now=now) == []
+
+    spoil(month)
+    recompute_counters(acme, now=now, actor="test")
+
+    assert counter(month) == (15, 0)
 
 
 def test_nothing_is_recorded_where_nothing_was_wrong(limits, acme, now):

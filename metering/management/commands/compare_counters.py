@@ -22,7 +22,11 @@ class Command(JsonCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument("--organisation", help="Slug or public id; without it, all.")
-        parser.add_argument("--since", type=instant, help="Windows that began then or later; two days unless given.")
+        parser.add_argument(
+            "--since",
+            type=instant,
+            help="Windows that began then or later; without it, all that run.",
+        )
 
     def run(self, **options: Any) -> dict[str, Any]:
         if options["organisation"]:

@@ -26,7 +26,11 @@ class Command(JsonCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument("--organisation", required=True, help="Slug or public id.")
-        parser.add_argument("--since", type=instant, help="Windows that began then or later; two days unless given.")
+        parser.add_argument(
+            "--since",
+            type=instant,
+            help="Windows that began then or later; without it, all that run.",
+        )
         parser.add_argument("--yes", action="store_true", help="Do not ask.")
 
     def run(self, **options: Any) -> dict[str, Any]:
