@@ -12,8 +12,8 @@ from decimal import Decimal
 from accounts.models import Organisation
 from accounts.remembering import remember, remembered
 from billing.bills import Bill, BillLine, share_total
-from billing.crediting import locked_holdings, unused_holdings
 from billing.drawing import Charge, Draw, Holding, planned_draws
+from billing.holdings import locked_holdings, unused_holdings
 from billing.models.invoices import LineKind
 from billing.money import ZERO, format_exact, plain
 from billing.periods import next_quarter_hour

@@ -6,7 +6,6 @@ Every verb locks the grants it moves, in the order of their keys, before it read
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
 from django.db import transaction
 from django.db.models import Q, Sum
@@ -17,7 +16,8 @@ from accounts.errors import DomainError
 from accounts.models import Organisation
 from accounts.remembering import remembering
 from billing import schedules
-from billing.drawing import Draw, Holding, is_usable
+from billing.drawing import Draw, is_usable
+from billing.holdings import locked_grants, remaining, unused_holdings
 from billing.models import (
     CreditGrant,
     GrantKind,
@@ -28,7 +28,7 @@ from billing.models import (
     LedgerTransaction,
     Subscription,
 )
-from billing.money import CURRENCIES, ZERO, exact_sum, plain
+from billing.money import CURRENCIES, exact_sum
 from metering.models import Meter
 
 # What the columns of a grant hold, with room for sums; what is drawn on it is exact to any number of places.
@@ -135,7 +135,7 @@ def reverse_grant(
 ) -> Decimal:
     """Take back what is left of a grant; answers how much that was. Raises NothingLeft."""
     with transaction.atomic():
-        [locked] = _locked(CreditGrant.objects.filter(pk=grant.pk))
+        [locked] = locked_grants(CreditGrant.objects.filter(pk=grant.pk))
         left = remaining([locked])[locked.pk]
         if left <= 0:
             raise NothingLeft
@@ -151,7 +151,7 @@ def expire_grants(now: datetime) -> int:
     expired = 0
     for pk in list(due.order_by("pk").values_list("pk", flat=True)):
         with transaction.atomic():
-            [grant] = _locked(CreditGrant.objects.filter(pk=pk).select_related("organisation"))
+            [grant] = locked_grants(CreditGrant.objects.filter(pk=pk).select_related("organisation"))
             rest = remaining([grant])[pk]
             if rest > 0 and not _may_still_pay(grant):
                 _move([(grant, rest)], LedgerKind.EXPIRED, now=now)
@@ -180,40 +180,6 @@ def balance(organisation: Organisation, *, currency: str, now: datetime) -> Deci
     return exact_sum(one.left for one in held if one.grant.currency == currency and is_usable(one.grant, now))
 
 
-def remaining(grants: Sequence[CreditGrant]) -> dict[int, Decimal]:
-    entries = LedgerEntry.objects.filter(grant__in=grants, account=LedgerAccount.REMAINING)
-    sums = dict(entries.order_by().values_list("grant").annotate(Sum("amount")))
-    return {grant.pk: plain(sums.get(grant.pk, ZERO)) for grant in grants}
-
-
-def unused_holdings(organisations: Iterable[Organisation]) -> dict[int, list[Holding]]:
-    """By the organisation's primary key: the grants of which something is left, in the order of their keys."""
-    unused = _unused(organisations)
-    return _holdings(CreditGrant.objects.filter(pk__in=unused).order_by("pk")) if unused else {}
-
-
-def locked_holdings(organisations: Iterable[Organisation]) -> dict[int, list[Holding]]:
-    """The same, locked until the caller's transaction ends. One query where there is no credit."""
-    unused = _unused(organisations)
-    return _holdings(_locked(CreditGrant.objects.filter(pk__in=unused))) if unused else {}
-
-
-def _unused(organisations: Iterable[Organisation]) -> list[int]:
-    entries = LedgerEntry.objects.filter(organisation__in=organisations, account=LedgerAccount.REMAINING)
-    sums = entries.order_by().values("grant").annotate(left=Sum("amount"))
-    return list(sums.filter(left__gt=0).values_list("grant", flat=True))
-
-
-def _holdings(grants: Iterable[CreditGrant]) -> dict[int, list[Holding]]:
-    found: dict[int, list[Holding]] = {}
-    grants = list(grants)
-    left = remaining(grants) if grants else {}
-    for grant in grants:
-        if left[grant.pk] > 0:  # somebody else may have taken the rest before it was locked
-            found.setdefault(grant.organisation_id, []).append(Holding(grant, left[grant.pk]))
-    return found
-
-
 def _may_still_pay(grant: CreditGrant) -> bool:
     """Whether a period that it was valid in waits to be closed."""
     expires_at = grant.expires_at
@@ -222,10 +188,6 @@ def _may_still_pay(grant: CreditGrant) -> bool:
     with remembering(anew=True):
         periods = [schedules.earliest_open_period(one) for one in subscriptions.select_related("organisation")]
     return any(period is not None and period.start < expires_at for period in periods)
-
-
-def _locked(grants: Any) -> list[CreditGrant]:
-    return list(grants.select_for_update(of=("self",), no_key=True).order_by("pk"))
 
 
 def _move(amounts: Sequence[tuple[CreditGrant, Decimal]], kind: LedgerKind, *, now: datetime) -> None:
