@@ -1,6 +1,7 @@
 """Granting credit, using it up, letting it expire and taking it back: each a transaction of the ledger.
 
-Every verb locks the grants it moves, in the order of their keys, before it reads what is left of them.
+Every verb locks the grants it moves, in the order of their keys, before it reads what is left of them. Metering
+is told at once what a prepaid organisation may spend now.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,6 +30,7 @@ from billing.models import (
     Subscription,
 )
 from billing.money import CURRENCIES, exact_sum
+from billing.prepaid import tell_limit
 from metering.models import Meter
 
 # What the columns of a grant hold, with room for sums; what is drawn on it is exact to any number of places.
@@ -92,6 +94,7 @@ def grant_credit(
         )
         _move([(grant, amount)], LedgerKind.GRANTED, now=now)
         _record("credit.granted", grant, amount, actor=actor, request=request)
+        tell_limit(organisation, now)
     return grant
 
 
@@ -141,6 +144,7 @@ def reverse_grant(
             raise NothingLeft
         _move([(locked, left)], LedgerKind.REVERSED, now=now)
         _record("credit.reversed", locked, left, actor=actor, request=request)
+        tell_limit(locked.organisation, now)
     return left
 
 
@@ -155,6 +159,7 @@ def expire_grants(now: datetime) -> int:
             rest = remaining([grant])[pk]
             if rest > 0 and not _may_still_pay(grant):
                 _move([(grant, rest)], LedgerKind.EXPIRED, now=now)
+                tell_limit(grant.organisation, now)
                 expired += 1
     return expired
 

@@ -26,6 +26,7 @@ from billing.models import (
     Invoice,
     InvoiceCounter,
     InvoiceEmail,
+    PrepaidTerms,
     StripeInvoice,
     Subscription,
 )
@@ -72,6 +73,8 @@ def finalise(
             StripeInvoice(invoice=invoice, environment=settings.STRIPE_ENVIRONMENT) for invoice in owed
         )
         InvoiceEmail.objects.bulk_create(InvoiceEmail(invoice=invoice) for invoice in invoices)
+        # What they may spend follows with the next sweep: a bill that is closed never makes it less.
+        PrepaidTerms.objects.filter(organisation__in=organisations).update(told_at=None)
         _end(closings)
         _record(invoices, actor=actor, request=request)
     return invoices

@@ -14,7 +14,7 @@ from billing import schedules
 from billing.adjustments import adjustments_for, carried_in
 from billing.bill_credits import draws_on, holdings_of, with_credit
 from billing.bills import Bill, build_bill
-from billing.drawing import Holding, after
+from billing.drawing import Draw, Holding, after
 from billing.models import Subscription
 from billing.periods import Period
 
@@ -43,11 +43,10 @@ class OpenPeriod:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """An open bill before credit, what credit there was for it, and what there is after it."""
+    """An open bill before credit, what grants would pay of it, and what credit there is after it."""
 
-    open: OpenPeriod
     bill: Bill
-    before: tuple[Holding, ...]
+    draws: tuple[Draw, ...]
     left: tuple[Holding, ...]
 
 
@@ -100,7 +99,7 @@ def _left_for(open_period: OpenPeriod, holdings: tuple[Holding, ...], now: datet
 def _drawn(one: OpenPeriod, holdings: tuple[Holding, ...], now: datetime) -> Drawn:
     bill = one.bill_at(now)
     draws = draws_on(bill, holdings, bill_at=lambda until: one.bill_at(now, until=until))
-    return Drawn(one, bill, holdings, after(holdings, draws))
+    return Drawn(bill, tuple(draws), after(holdings, draws))
 
 
 def _closing_order(one: OpenPeriod) -> tuple[datetime, int]:

@@ -12,6 +12,7 @@ from billing import (
     margins,
     plan_limits,
     plan_moves,
+    prepaid,
     price_estimates,
     resting,
     settling,
@@ -118,3 +119,8 @@ def compute_margins() -> None:
 @shared_task
 def expire_credits() -> None:
     crediting.expire_grants(timezone.now())
+
+
+@shared_task
+def tell_credit_limits() -> None:
+    prepaid.tell_limits(timezone.now())

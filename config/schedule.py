@@ -74,6 +74,8 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "make forecasts": {"task": "billing.tasks.make_forecasts", "schedule": timedelta(minutes=5)},
     # The balance leaves expired credit out by itself; this books it.
     "expire credits": {"task": "billing.tasks.expire_credits", "schedule": timedelta(minutes=5)},
+    # What prepaid organisations may spend, at what their usage really costs; also what expired or began since.
+    "tell credit limits": {"task": "billing.tasks.tell_credit_limits", "schedule": timedelta(minutes=1)},
     # At night, after the day's last usage is in the totals; operators look at whole days.
     "compute margins": {"task": "billing.tasks.compute_margins", "schedule": crontab(hour=2, minute=30)},
 }

@@ -215,7 +215,8 @@ def set_credit_limit(organisation: Organisation, *, amount: Decimal | None, curr
         if quota is not None:
             Quota.objects.filter(pk=quota.pk).update(amount=amount)
             return
-        spec = QuotaSpec(measure=Measure.SPEND, amount=amount, window=Window.NONE, currency=currency)
+        # A counter that never begins anew is always near its limit: whoever tops up is told by billing.
+        spec = QuotaSpec(measure=Measure.SPEND, amount=amount, window=Window.NONE, currency=currency, thresholds=())
         define_quota(organisation, spec, set_by=SetBy.CREDIT, now=now, actor="credits")
 
 

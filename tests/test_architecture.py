@@ -48,6 +48,7 @@ ORGANISATION_IN_ANOTHER_WAY = {
     "metering.AdmissionSettings": "the organisation is the key of its settings",
     "billing.EstimatesWritten": "the organisation is the primary key",
     "metering.AlertSettings": "the organisation is the key of its settings",
+    "billing.PrepaidTerms": "the organisation is the primary key",
     "billing.BillingDetails": "the organisation is the primary key",
     "billing.StripeCustomer": "the organisation is the key of a mirror",
     "billing.Plan": "most plans are for all organisations",

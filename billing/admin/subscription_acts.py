@@ -12,16 +12,19 @@ from django.urls import reverse
 from django.utils import timezone
 from unfold.decorators import action
 from unfold.widgets import (
+    UnfoldAdminDecimalFieldWidget,
     UnfoldAdminRadioSelectWidget,
     UnfoldAdminSelectWidget,
     UnfoldAdminSplitDateTimeWidget,
     UnfoldAdminTextInputWidget,
+    UnfoldBooleanSwitchWidget,
 )
 
 from accounts.admin_rows import operator_of
 from accounts.errors import DomainError
-from billing import change_previews, couponing, resting, subscribing
-from billing.models import PlanVersion, Subscription
+from billing import change_previews, couponing, prepaid, resting, subscribing
+from billing.models import PlanVersion, PrepaidTerms, Subscription
+from billing.money import format_exact
 
 WHEN = [("period_end", "When the period ends"), ("now", "Now")]
 
@@ -67,6 +70,21 @@ class TrialForm(ActForm):
 
 class CouponForm(ActForm):
     code = forms.CharField(label="Coupon code", max_length=40, widget=UnfoldAdminTextInputWidget)
+
+
+class PrepaidForm(ActForm):
+    is_prepaid = forms.BooleanField(
+        label="Calls stop where credit ends", required=False, widget=UnfoldBooleanSwitchWidget
+    )
+    overdraft = forms.DecimalField(
+        label="How far below zero they may go", min_value=0, max_digits=30, widget=UnfoldAdminDecimalFieldWidget
+    )
+
+    def __init__(self, *args: Any, subscription: Subscription, **kwargs: Any) -> None:
+        super().__init__(*args, subscription=subscription, **kwargs)
+        terms = PrepaidTerms.objects.filter(organisation=subscription.organisation).first()
+        self.fields["overdraft"].label = f"How far below zero they may go, in {subscription.currency}"
+        self.initial = {"is_prepaid": terms is not None, "overdraft": terms.overdraft.normalize() if terms else 0}
 
 
 class SubscriptionActs:
@@ -142,6 +160,20 @@ class SubscriptionActs:
             return f"{subscription.organisation}: {redemption.coupon.name} comes off from this period on."
 
         return self._page(request, object_id, "Give a coupon", CouponForm, act, "Give it")
+
+    @action(description="Prepaid…", url_path="prepaid", permissions=("change",))
+    def make_prepaid(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        def act(subscription: Subscription, values: dict[str, Any]) -> str:
+            organisation, now = subscription.organisation, timezone.now()
+            if not values["is_prepaid"]:
+                prepaid.end_prepaid(organisation, now=now, **_by(request))
+                return f"{organisation}: billed for what is used."
+            prepaid.agree_prepaid(organisation, overdraft=values["overdraft"], now=now, **_by(request))
+            worth = prepaid.effective_balance(organisation, subscription.currency, now)
+            left = format_exact(worth.spendable, subscription.currency)
+            return f"{organisation}: prepaid. New calls may cost {left} from now on."
+
+        return self._page(request, object_id, "Prepaid", PrepaidForm, act, "Save")
 
     def _page(
         self,

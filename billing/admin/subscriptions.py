@@ -120,6 +120,7 @@ class SubscriptionAdmin(SubscriptionActs, OperatorAdmin):
         "end_pause_of",
         "move_trial",
         "give_coupon",
+        "make_prepaid",
     )
 
     def get_form(self, request: HttpRequest, obj: Subscription | None = None, **kwargs: Any) -> Any:

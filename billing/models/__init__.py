@@ -14,6 +14,7 @@ from billing.models.margins import MarginDay
 from billing.models.payers import BillingDetails
 from billing.models.plan_moves import PlanMove, PlanMoveRow
 from billing.models.plans import ComponentKind, Plan, PlanVersion, PriceComponent
+from billing.models.prepaid import PrepaidTerms
 from billing.models.price_book import Price, PriceKind
 from billing.models.price_corrections import CorrectedInvoice, PriceCorrection
 from billing.models.price_estimates import EstimatesWritten
@@ -45,6 +46,7 @@ __all__ = [
     "PlanMove",
     "PlanMoveRow",
     "PlanVersion",
+    "PrepaidTerms",
     "Price",
     "PriceComponent",
     "PriceCorrection",

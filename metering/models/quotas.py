@@ -237,6 +237,12 @@ class Hold(models.Model):
                 name="hold_leaked_or_late",
             ),
             models.Index(fields=["organisation", "created_at"], name="hold_recent"),
+            # Settled by the gateway, before the event came: a moment, as a rule.
+            models.Index(
+                fields=["organisation", "ended_at"],
+                condition=models.Q(state="settled", event_key=None),
+                name="hold_without_event",
+            ),
         ]
 
     def __str__(self) -> str:

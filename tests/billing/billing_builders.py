@@ -7,8 +7,9 @@ from django.db import transaction
 
 from accounts.models import Organisation
 from billing import catalogue
-from billing.crediting import book_draws, locked_holdings
+from billing.crediting import book_draws
 from billing.drawing import Charge, is_usable, planned_draws
+from billing.holdings import locked_holdings
 from billing.models import Invoice, PlanVersion, Price, Subscription
 from billing.price_book import add_price
 from billing.subscribing import subscribe

@@ -9,7 +9,8 @@ from django.db.models import Sum
 from django.test.utils import CaptureQueriesContext
 
 from billing.couponing import redeem, save_coupon
-from billing.crediting import balance, expire_grants, grant_credit, remaining
+from billing.crediting import balance, expire_grants, grant_credit
+from billing.holdings import remaining
 from billing.invoicing import bill_before_credit, close_ended, close_period, running_bill
 from billing.models import Coupon, CouponDuration, CreditGrant, GrantKind, Invoice, LedgerEntry, Subscription
 from billing.models.invoices import InvoiceState

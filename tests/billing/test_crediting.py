@@ -17,12 +17,10 @@ from billing.crediting import (
     book_draws,
     expire_grants,
     grant_credit,
-    locked_holdings,
-    remaining,
     reverse_grant,
-    unused_holdings,
 )
 from billing.drawing import Charge, planned_draws
+from billing.holdings import locked_holdings, remaining, unused_holdings
 from billing.invoicing import close_period
 from billing.models import CreditGrant, GrantKind, Invoice, LedgerAccount, LedgerEntry, LedgerTransaction
 from billing.money import EXACT

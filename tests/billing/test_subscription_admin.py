@@ -8,7 +8,7 @@ import time_machine
 from accounts.models import AuditEntry
 from billing import schedules
 from billing.couponing import save_coupon
-from billing.models import Coupon, Subscription
+from billing.models import Coupon, PrepaidTerms, Subscription
 from billing.models.subscriptions import SubscriptionState
 from billing.subscribing import subscribe
 from tests.billing.billing_builders import at, payg, price, subscribed, team
@@ -143,3 +143,17 @@ def test_coupon_is_taken_away_after_asking(desk, operator, subscription):
     desk.post(page, {"confirmed": "yes"})
 
     assert subscription.redemptions.get().withdrawn_at == NOW
+
+
+def test_prepaid_is_agreed_and_ended(desk, operator, subscription):
+    page = address(subscription, "prepaid")
+    assert "How far below zero they may go, in USD" in desk.get(page).content.decode()
+
+    said = desk.post(page, {"is_prepaid": "on", "overdraft": "2.50"}, follow=True).content.decode()
+    terms = PrepaidTerms.objects.get()
+    desk.post(page, {"overdraft": "0"})
+
+    assert "New calls may cost $2.50 from now on." in said
+    assert (terms.organisation, terms.overdraft) == (subscription.organisation, Decimal("2.5"))
+    assert not PrepaidTerms.objects.exists()
+    assert AuditEntry.objects.get(action="prepaid.ended").actor == operator
