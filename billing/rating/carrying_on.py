@@ -112,7 +112,7 @@ def _covered(
     whole: Period,
 ) -> list[dict[Place, Decimal]]:
     """How much of each stretch's usage the allowances cover: in the order of time, no more than the plans of the period
-    grant together, and no more than the plan then in force promised for the period or the plans until then granted."""
+    grant together, and no more than the plan then in force promises for the period or the plans until its end grant."""
     grants = [
         {place: share_of_units(units, stretch.period, whole) for place, units in promised.items()}
         if stretch.is_charged
@@ -120,18 +120,24 @@ def _covered(
         for stretch, promised in zip(stretches, promises, strict=True)
     ]
     pool: dict[Place, Decimal] = _sums(grants)
-    granted: dict[Place, Decimal] = defaultdict(Decimal)
     taken: dict[Place, Decimal] = defaultdict(Decimal)
     covered = []
-    for units, promised, grant in zip(used, promises, grants, strict=True):
-        granted = _sums([granted, grant])
+    for number, (units, promised) in enumerate(zip(used, promises, strict=True)):
         here = {}
         for place, quantity in units.items():
+            granted = _sums(grants[: _end_of_terms(promises, number, place)])
             reach = min(pool.get(place, ZERO), max(promised.get(place, ZERO), granted.get(place, ZERO)))
             here[place] = plain(max(ZERO, min(quantity, EXACT.subtract(reach, taken[place]))))
             taken[place] = EXACT.add(taken[place], here[place])
         covered.append(here)
     return covered
+
+
+def _end_of_terms(promises: Sequence[Mapping[Place, Decimal]], number: int, place: Place) -> int:
+    """Where another promise follows: a change to a plan that promises the same is none."""
+    following = range(number + 1, len(promises))
+    here = promises[number].get(place)
+    return next((later for later in following if promises[later].get(place) != here), len(promises))
 
 
 def _sums(parts: Sequence[Mapping[Place, Decimal]]) -> dict[Place, Decimal]:
