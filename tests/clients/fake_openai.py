@@ -96,11 +96,13 @@ class FakeOpenAI:
         request.end_headers()
         request.close_connection = True
         head = _head(asked, number, "chat.completion.chunk")
-        word = head | {"choices": [{"index": 0, "delta": {"content": "word "}, "finish_reason": None}]}
-        line = b": still here\n\n" if asked["model"].startswith("mute") else f"data: {json.dumps(word)}\n\n".encode()
+        is_mute = asked["model"].startswith("mute")
         try:
-            for _ in range(1000):
-                request.wfile.write(line)
+            for turn in range(1000):
+                # Never the same: LiteLLM takes a model that repeats itself for broken.
+                delta = {"index": 0, "delta": {"content": f"word{turn} "}, "finish_reason": None}
+                line = ": still here" if is_mute else f"data: {json.dumps(head | {'choices': [delta]})}"
+                request.wfile.write(f"{line}\n\n".encode())
                 request.wfile.flush()
                 if self.stopping.wait(0.1):
                     return

@@ -7,12 +7,15 @@ one proxy serves all tests, and every test has an organisation of its own.
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import requests
+from django.utils import timezone
 
 from accounts.api_keys import create_api_key, revoke_api_key
+from metering.admission import expire_holds
 from metering.models import AdmissionSettings, Event, Hold
 from tests import factories
 from tests.clients.fake_openai import FakeOpenAI, used
@@ -29,6 +32,7 @@ def call(kilotoken, service_token, upstream, tmp_path) -> Iterator[Callable[...,
         "KILOTOKEN_URL": kilotoken.url,
         "KILOTOKEN_TOKEN": service_token.secret,
         "KILOTOKEN_SPOOL": str(tmp_path / "spool"),
+        "KILOTOKEN_TTL_SECONDS": "30",
     }
     with litellm_proxy.proxy(tmp_path, environment, upstream.url) as url:
 
@@ -177,6 +181,30 @@ def test_nothing_is_lost_when_kilotoken_is_killed_and_restarted_under_load(
     served = sum(upstream.served.values())
     until(lambda: number_of_events() == served)
     assert totals(acme) == used(served)
+
+
+def test_a_stream_longer_than_its_hold_keeps_what_it_holds(call, acme, acme_key, totals, limited):
+    """Words come every tenth of a second; the hold would have run out after thirty seconds."""
+    limited(acme, 100_000, measure="meter", meter_key="output_tokens")
+    answer = call(acme_key.secret, model="slow-model", stream=True, max_tokens=20)
+    lines = answer.iter_lines()
+    gaps, last = [], time.monotonic()
+    deadline = last + 34
+    while last < deadline:
+        next(lines)
+        gaps.append(time.monotonic() - last)
+        last = time.monotonic()
+    hold = Hold.objects.get()
+    assert expire_holds(timezone.now()) == 0
+    assert hold.state == "held"
+    assert hold.expires_at > hold.created_at + timedelta(seconds=50)
+    assert int(hold.estimate["output_tokens"]) > 200  # what went by, not only what was asked for
+    assert max(gaps[20:]) < 2
+    answer.raw.close()
+    answer.close()
+    until(lambda: Event.objects.filter(data__model="slow-model").count() == 1)
+    totals(acme)
+    assert Hold.objects.get().state == "settled"
 
 
 def test_an_organisation_that_wants_it_is_closed_in_an_outage(call, kilotoken, acme, acme_key):

@@ -41,6 +41,8 @@ LONGEST_CALL_SECONDS = 6 * 3600.0
 # How long it is remembered whose key it is. A revoked key makes no call from that moment on: every call asks anew.
 IDENTITY_SECONDS = 30.0
 THREADS = 64
+# So that one that gets lost is made up for in time.
+EXTENSIONS_PER_TTL = 3
 
 
 class Call:
@@ -51,6 +53,7 @@ class Call:
         self.began = time.monotonic()
         # Text that was streamed to the caller so far; None: no stream has begun.
         self.streamed_bytes: int | None = None
+        self.held_output_tokens = int(admitted.estimate.get("output_tokens", 0))
 
 
 class Plugin(CustomLogger):
@@ -133,8 +136,10 @@ class Plugin(CustomLogger):
     ) -> AsyncIterator[Any]:
         call_id = _mark_of(request_data) or ""
         call = self._open.get(call_id)
+        keeping = None
         if call is not None:
             call.streamed_bytes = 0
+            keeping = asyncio.create_task(self._keep_held(call))
         try:
             async for chunk in response:
                 if call is not None and call.streamed_bytes is not None:
@@ -146,6 +151,26 @@ class Plugin(CustomLogger):
                     GRACE_SECONDS, self._guess_later, call_id, context=contextvars.Context()
                 )
             raise
+        finally:
+            if keeping is not None:
+                keeping.cancel()
+
+    async def _keep_held(self, call: Call) -> None:
+        """Beside a stream, never in its way: what it holds lasts as long as it does, and grows with what went by.
+
+        A stream that has outgrown its limit is not cut off; it is counted whole, and shows as overdraft.
+        """
+        while True:
+            await asyncio.sleep(self.gateway.settings.ttl_seconds / EXTENSIONS_PER_TTL)
+            await self._in_thread(self._extend, call)
+
+    def _extend(self, call: Call) -> None:
+        streamed = calls.tokens_of_text(call.streamed_bytes or 0)
+        more = max(0, streamed - call.held_output_tokens)
+        if more and self.gateway.extend(call.admitted, {"output_tokens": more}):
+            call.held_output_tokens += more
+        else:
+            self.gateway.extend(call.admitted, {})
 
     def _guess_later(self, call_id: str) -> None:
         if call := self._open.pop(call_id, None):
