@@ -4,11 +4,12 @@ Numbers are decimals as text and instants ISO 8601 in UTC, so that anybody can c
 """
 
 import hashlib
-import json
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+
+import msgspec
 
 from billing import rating
 from billing.bills import Bill, BillLine
@@ -56,8 +57,7 @@ def _credit(bill: Bill) -> dict[str, Any]:
 
 def digest_of(covered: dict[str, Any]) -> str:
     """SHA-256 in hexadecimal of the JSON with sorted keys, no spaces, UTF-8."""
-    text = json.dumps(covered, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(msgspec.json.encode(covered, order="sorted")).hexdigest()
 
 
 def decimal(number: Decimal) -> str:
@@ -70,14 +70,13 @@ def instant(moment: datetime) -> str:
 
 
 def _period_evidence(usage: RatedUsage) -> dict[str, Any]:
-    applied = {row_id for line in usage.rating.lines for row_id in line.price_row_ids}
     return {
         "start": instant(usage.period.start),
         "end": instant(usage.period.end),
         "plan_version": usage.version.number,
         **_stretches(usage),
         "readings": [_reading(reading) for reading in _in_order(usage.readings)],
-        "prices": [_price(row) for row in _rows_applied(usage, applied)],
+        "prices": [_price(row) for row in _rows_applied(usage)],
     }
 
 
@@ -102,16 +101,12 @@ def _in_order(readings: Iterable[rating.Reading]) -> list[rating.Reading]:
     return sorted(readings, key=lambda reading: reading.place)
 
 
-def _rows_applied(usage: RatedUsage, applied: set[str]) -> list[rating.PriceRow]:
-    found: dict[str, rating.PriceRow] = {}
-    for reading in usage.readings:
-        for book in (usage.prices, usage.costs):
-            if book is None:
-                continue
-            row = book.price(reading.meter, model=reading.model, instant=reading.start, labels=reading.known)
-            if row is not None and row.id in applied:
-                found[row.id] = row
-    return [found[row_id] for row_id in sorted(found)]
+def _rows_applied(usage: RatedUsage) -> list[rating.PriceRow]:
+    """In the order of their ids, which tell customers' prices from the provider's costs."""
+    applied = {row_id for line in usage.rating.lines for row_id in line.price_row_ids}
+    books = [book for book in (usage.prices, usage.costs) if book is not None]
+    found = (book.row(row_id) for row_id in sorted(applied) for book in books)
+    return [row for row in found if row is not None]
 
 
 def _reading(reading: rating.Reading) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from billing.finalising import Closing, finalise
 from billing.models import Invoice, Subscription
 from billing.open_bills import OpenPeriod, bill_with_credit
 from billing.periods import Period
+from billing.rated_usage import look_up_usage
 from metering import reports
 
 logger = logging.getLogger(__name__)
@@ -180,10 +181,20 @@ def _close_one_each(subscriptions: Sequence[Subscription], now: datetime, closed
         look_up_charged_lines(locked)
         reports.look_up_pending([subscription.organisation for subscription in locked])
         lock_holdings([subscription.organisation for subscription in locked])
+        look_up_usage(period for subscription in locked for period in _periods_to_rate(subscription, now))
         closings = [closing for subscription in locked if (closing := _closing(subscription, now, closed))]
         invoices = finalise(closings, now)
     closed.invoices += invoices
     return [*later, *(closing.subscription for closing in closings if _is_behind(closing, now))]
+
+
+def _periods_to_rate(subscription: Subscription, now: datetime) -> list[tuple[Subscription, Period, datetime | None]]:
+    """What closing the earliest open period, if it has ended, will ask `rate_period` for."""
+    period = schedules.earliest_open_period(subscription)
+    if period is None or period.end + grace() > now:
+        return []
+    earlier = [(subscription, one.period, one.prices_known_at) for one in still_adjustable(subscription)]
+    return [(subscription, period, None), *earlier]
 
 
 def _is_behind(closing: Closing, now: datetime) -> bool:

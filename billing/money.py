@@ -18,6 +18,7 @@ from decimal import (
     Overflow,
 )
 from fractions import Fraction
+from functools import lru_cache
 
 MAX_MAGNITUDE = 400  # decimal places on either side of the point; far beyond any bill, small enough to stay cheap
 MAX_SHOWN_DECIMALS = 20
@@ -143,6 +144,8 @@ def plain(number: Decimal) -> Decimal:
     """The same number in its one plain form: no trailing zeros, no exponent, no negative zero."""
     if not number:
         return ZERO
+    if number.same_quantum(ONE):  # most are whole and written as such
+        return number
     whole = EXACT.to_integral_value(number)
     return EXACT.quantize(whole, ONE) if whole == number else EXACT.normalize(number)
 
@@ -215,6 +218,7 @@ def format_exact(amount: Decimal, currency: str) -> str:
     return f"{sign}{rule.symbol}{digits}" if rule.symbol else f"{sign}{rule.code} {digits}"
 
 
+@lru_cache(maxsize=4096, typed=True)
 def format_unit_price(unit_price: Decimal, *, scale: Decimal, currency: str) -> str:
     """A price and how many units it buys: "$0.15 per 1,000,000"; for one unit just "$0.15"."""
     price = format_exact(unit_price, currency)

@@ -3,11 +3,13 @@
 The one way from totals to amounts; the running bill, the invoice and the adjustments of later invoices all take it.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from accounts.models import Organisation
+from accounts.remembering import remembered
 from billing import rating, schedules
 from billing.catalogue import components_of
 from billing.models import PlanVersion, Subscription
@@ -33,6 +35,20 @@ class RatedUsage:
     rating: rating.Rating
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Terms:
+    """What a period is rated by, but for its usage."""
+
+    held: tuple[PlanStretch, ...]
+    stretches: tuple[rating.Stretch, ...]
+    components: tuple[rating.Component, ...]
+    prices: rating.PriceBook
+    costs: rating.PriceBook | None
+    # Where readings have to be cut, and what they have to be kept apart by.
+    splits: tuple[datetime, ...]
+    dimensions: tuple[str, ...]
+
+
 def rate_period(
     subscription: Subscription,
     period: Period,
@@ -48,42 +64,68 @@ def rate_period(
     hour, only what was used before it is rated.
     """
     known_at = known_at or book_known_at()
-    held = schedules.stretches(subscription, period)
-    parts = [_rated_by(stretch) for stretch in held]
-    components = [component for part in parts for component in part.components]
-    prices = price_book(subscription.currency, period, known_at=known_at)
-    needs_costs = any(isinstance(component, rating.CostPlus) for component in components)
-    costs = cost_book(subscription.currency, period, known_at=known_at) if needs_costs else None
-    books = [book for book in (prices, costs) if book is not None]
-    splits = rating.boundaries(components, books, period)
-    splits += [part.period.start for part in parts[1:]]
+    terms = _terms(subscription, period, known_at)
     used = Period(period.start, min(until, period.end)) if until is not None else period
     readings = read_usage(
         subscription.organisation,
         used,
-        components=components,
-        splits=sorted(split for split in set(splits) if split < used.end),
-        dimensions=rating.labels_needed(components, books),
+        components=terms.components,
+        splits=[split for split in terms.splits if split < used.end],
+        dimensions=terms.dimensions,
     )
     result = rating.rate_stretches(
         readings,
-        stretches=parts,
+        stretches=terms.stretches,
         whole=schedules.whole_period(subscription, period.start),
-        prices=prices,
-        costs=costs,
+        prices=terms.prices,
+        costs=terms.costs,
         currency=subscription.currency,
     )
     if not fees_due:
         result = result.without(rating.FlatFee.kind)
     return RatedUsage(
         period=period,
-        version=held[-1].version,
-        stretches=tuple(held),
+        version=terms.held[-1].version,
+        stretches=terms.held,
         readings=readings,
-        prices=prices,
-        costs=costs,
+        prices=terms.prices,
+        costs=terms.costs,
         known_at=known_at,
         rating=result,
+    )
+
+
+def look_up_usage(periods: Iterable[tuple[Subscription, Period, datetime | None]]) -> None:
+    """Remember what `rate_period` will read for many periods, each with the `known_at` it will be asked for: one
+    statement for all that are cut alike."""
+    alike: dict[tuple[Period, tuple[datetime, ...], tuple[str, ...]], list[Organisation]] = defaultdict(list)
+    for subscription, period, known_at in periods:
+        terms = _terms(subscription, period, known_at or book_known_at())
+        alike[period, terms.splits, terms.dimensions].append(subscription.organisation)
+    for (period, splits, dimensions), organisations in alike.items():
+        reports.look_up_quantities(
+            organisations, start=period.start, end=period.end, splits=splits, dimensions=dimensions
+        )
+
+
+@remembered
+def _terms(subscription: Subscription, period: Period, known_at: datetime | None) -> _Terms:
+    held = schedules.stretches(subscription, period)
+    parts = [_rated_by(stretch) for stretch in held]
+    components = tuple(component for part in parts for component in part.components)
+    prices = price_book(subscription.currency, period, known_at=known_at)
+    needs_costs = any(isinstance(component, rating.CostPlus) for component in components)
+    costs = cost_book(subscription.currency, period, known_at=known_at) if needs_costs else None
+    books = [book for book in (prices, costs) if book is not None]
+    splits = {*rating.boundaries(components, books, period), *(part.period.start for part in parts[1:])}
+    return _Terms(
+        held=tuple(held),
+        stretches=tuple(parts),
+        components=components,
+        prices=prices,
+        costs=costs,
+        splits=tuple(sorted(splits)),
+        dimensions=rating.labels_needed(components, books),
     )
 
 

@@ -59,7 +59,7 @@ def event_quantities(
     labels = label_columns(dimensions)
     sql = _QUANTITIES.format(readings=keyed.text, labels=labels.text, positions=label_positions(dimensions))
     rows = _fetch(sql, [*keyed.params, edges[:-1], *labels.params, sorted(ADDITIVE)])
-    label = labelling(organisation, dimensions)
+    label = labelling([organisation], dimensions)
     return in_order(
         [
             Quantity(key, model, edges[part - 1], edges[part], value, label(found))

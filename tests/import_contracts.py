@@ -22,7 +22,9 @@ LEVELS = {
     **dict.fromkeys(("models",), MODELS),
     **dict.fromkeys(("rating",), RATING),
     **dict.fromkeys(("money", "periods", "quarter_hours", "tenancy"), GROUND),
-    **dict.fromkeys(("public_ids", "credentials", "errors", "prepared", "remembering", "key_restrictions"), GROUND),
+    **dict.fromkeys(
+        ("public_ids", "credentials", "errors", "prepared", "remembering", "copying", "key_restrictions"), GROUND
+    ),
 }
 MAY_IMPORT_EQUALS = frozenset({WIRING, VERBS, MODELS, GROUND, SUPPORT})
 

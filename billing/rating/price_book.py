@@ -89,11 +89,11 @@ class PriceBook:
         self._changes: set[datetime] = set()
         self._windowed: list[tuple[PriceRow, Windows]] = []
         conditions: set[Conditions] = set()
-        ids: set[str] = set()
+        self._by_id: dict[str, PriceRow] = {}
         for row in rows:
-            if row.id in ids:
+            if row.id in self._by_id:
                 raise DuplicatePriceRow(row.id)
-            ids.add(row.id)
+            self._by_id[row.id] = row
             if row.currency == currency:
                 self._rows[row.meter, row.model].append(row)
                 self._changes.update(instant for instant in (row.valid_from, row.valid_until) if instant is not None)
@@ -102,6 +102,10 @@ class PriceBook:
                     self._windowed.append((row, row.windows))
         # The labels that some price depends on: what readings have to be kept apart by.
         self.labels = frozenset[str]().union(*map(labels_of_conditions, conditions))
+
+    def row(self, row_id: str) -> PriceRow | None:
+        """The row of this id, if the book has it."""
+        return self._by_id.get(row_id)
 
     def price(self, meter: str, *, model: str, instant: datetime, labels: Labels = NO_LABELS) -> PriceRow | None:
         """The row in force; None when there is no price."""

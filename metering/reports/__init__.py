@@ -14,7 +14,7 @@ from metering.reports.choosing import (
     whole_meters,
 )
 from metering.reports.freshness import LiveRate, last_received_at, live_rate, look_up_pending, pending_events
-from metering.reports.quantities import Quantity, period_values, quantities
+from metering.reports.quantities import Quantity, look_up_quantities, period_values, quantities
 from metering.reports.usage import UsageFilter, UsageReport, UsageRow, usage
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "last_received_at",
     "live_rate",
     "look_up_pending",
+    "look_up_quantities",
     "partial_meters",
     "pending_events",
     "period_values",

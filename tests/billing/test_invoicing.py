@@ -1,10 +1,14 @@
 """Closing a period: what is refused, what is frozen, what the figures are."""
 
+import hashlib
+import json
 from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 from django.db import DatabaseError, connection, transaction
+from hypothesis import given
+from hypothesis import strategies as st
 
 from accounts.models import AuditEntry
 from billing.evidence import digest_of
@@ -120,6 +124,20 @@ def test_evidence_holds_readings_prices_and_a_digest_that_can_be_recomputed(glob
         "currency": "USD",
     }
     assert invoice.evidence["digest"] == digest_of(covered)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+@given(covered=st.dictionaries(st.text(), JSON))
+def test_the_digest_is_that_of_json_with_sorted_keys_and_no_spaces(covered):
+    text = json.dumps(covered, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+    assert digest_of(covered) == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_parties_are_frozen(globex, subscription):

@@ -9,9 +9,11 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from accounts.models import Organisation
+from accounts.remembering import remembering
 from metering.aggregation.rebuilding import rebuild_days
 from metering.models import Series, UsageDay, UsageInterval
-from metering.reports import quantities
+from metering.reports import look_up_quantities, quantities
+from tests import factories
 from tests.metering.usage_world import event, fold_all, send
 
 pytestmark = pytest.mark.django_db
@@ -96,3 +98,40 @@ def test_days_that_moved_to_another_zone_meanwhile_are_asked_anew(used):
     assert used.days_zone == "Europe/Berlin"
 
     assert quantities(used, start=start, end=end, splits=splits) == expected
+
+
+@pytest.mark.parametrize("name", RANGES)
+@pytest.mark.parametrize("dimensions", [(), ("project",)])
+def test_many_organisations_are_looked_up_as_each_by_itself(name, dimensions, used, globex, django_assert_num_queries):
+    start, end, splits = RANGES[name]
+    key = factories.api_key(globex, "key").api_key
+    send(event(key.public_id, MIDNIGHTS[0] + timedelta(hours=4), input_tokens=77), now=NOW)
+    send(event(key.public_id, MIDNIGHTS[1] + RAGGED, input_tokens=78), now=NOW)
+    fold_all(NOW)
+    idle = factories.organisation("Idle", factories.user("idle@idle.example"))
+    question = {"start": start, "end": end, "splits": splits, "dimensions": dimensions}
+    one_by_one = [quantities(one, **question) for one in (used, globex, idle)]
+
+    with remembering():
+        look_up_quantities([used, globex, idle], **question)
+        with django_assert_num_queries(0):
+            together = [quantities(one, **question) for one in (used, globex, idle)]
+
+    assert together == one_by_one
+    assert together[0]
+    assert not together[2]
+    assert any(one.labels for one in together[0]) == bool(dimensions)
+
+
+def test_days_of_one_of_many_that_moved_meanwhile_are_asked_anew(used, globex):
+    start, end, _ = RANGES["whole days"]
+    expected = quantities(used, start=start, end=end)
+    loaded = Organisation.objects.get(pk=used.pk)
+    Organisation.objects.filter(pk=used.pk).update(time_zone="Asia/Kolkata")
+    rebuild_days(Organisation.objects.get(pk=used.pk))
+
+    with remembering():
+        look_up_quantities([loaded, globex], start=start, end=end)
+        found = quantities(loaded, start=start, end=end)
+
+    assert found == expected
