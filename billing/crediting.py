@@ -134,14 +134,20 @@ def _require_sound(amount: Decimal, currency: str, priority: int, reason: str) -
 
 
 def reverse_grant(
-    grant: CreditGrant, *, now: datetime, actor: Actor = None, request: HttpRequest | None = None
+    grant: CreditGrant,
+    *,
+    now: datetime,
+    at_most: Decimal | None = None,
+    actor: Actor = None,
+    request: HttpRequest | None = None,
 ) -> Decimal:
-    """Take back what is left of a grant; answers how much that was. Raises NothingLeft."""
+    """Take back what is left of a grant, or `at_most` so much of it; answers how much that was. Raises NothingLeft."""
     with transaction.atomic():
         [locked] = locked_grants(CreditGrant.objects.filter(pk=grant.pk))
         left = remaining([locked])[locked.pk]
         if left <= 0:
             raise NothingLeft
+        left = left if at_most is None else min(left, at_most)
         _move([(locked, left)], LedgerKind.REVERSED, now=now)
         _record("credit.reversed", locked, left, actor=actor, request=request)
         tell_limit(locked.organisation, now)

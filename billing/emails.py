@@ -8,7 +8,7 @@ from django.core.mail import EmailMultiAlternatives
 from django.template.loader import render_to_string
 from django.urls import reverse
 
-from billing.models import Invoice, Plan, Subscription
+from billing.models import CreditPurchase, Invoice, Plan, Subscription
 
 
 def send_invoice_announcement(invoice: Invoice, address: str) -> None:
@@ -44,6 +44,19 @@ def send_plan_move_notice(subscription: Subscription, plan: Plan, starts_at: dat
         "plan_url": settings.SITE_URL + path,
     }
     _send("plan_move", context, address)
+
+
+def send_receipt(purchase: CreditPurchase, address: str) -> None:
+    """For credit that was paid. Raises OSError when the mail server does not take it."""
+    organisation = purchase.organisation
+    path = reverse("billing:credit_purchase", kwargs={"slug": organisation.slug, "public_id": purchase.public_id})
+    context = {
+        "purchase": purchase,
+        "organisation": organisation,
+        "zone": organisation.zone,
+        "receipt_url": settings.SITE_URL + path,
+    }
+    _send("receipt", context, address)
 
 
 def _send(name: str, context: dict[str, Any], address: str) -> None:

@@ -34,6 +34,7 @@ from billing.models import (
 )
 from billing.models.invoices import InvoiceState
 from billing.models.subscriptions import SubscriptionState
+from billing.payers import parties_of
 from billing.schedules import goes_on_after
 from billing.subscribing import ensure_billing_details
 from metering.models import Seal
@@ -91,7 +92,7 @@ def _billing_details(organisations: Sequence[Organisation]) -> dict[int, Billing
 def _invoice(closing: Closing, now: datetime, *, buyer: BillingDetails, head: Seal | None) -> Invoice:
     """The row but for its number."""
     subscription, bill = closing.subscription, closing.bill
-    parties = _parties(subscription.organisation, buyer)
+    parties = parties_of(subscription.organisation, buyer)
     is_paid = bill.total_minor == 0
     return Invoice(
         organisation=subscription.organisation,
@@ -110,20 +111,6 @@ def _invoice(closing: Closing, now: datetime, *, buyer: BillingDetails, head: Se
         state=InvoiceState.PAID if is_paid else InvoiceState.FINALISED,
         paid_at=now if is_paid else None,
     )
-
-
-def _parties(organisation: Organisation, buyer: BillingDetails) -> dict[str, Any]:
-    return {
-        "seller": {"name": settings.SELLER_NAME, "address": settings.SELLER_ADDRESS},
-        "buyer": {
-            "name": buyer.legal_name,
-            "organisation": organisation.public_id,
-            "email": buyer.email,
-            "address": buyer.address,
-            "country": buyer.country,
-            "tax_id": buyer.tax_id,
-        },
-    }
 
 
 def _number(invoices: Sequence[Invoice], now: datetime) -> None:

@@ -1,7 +1,9 @@
 """Changing who bills are made out to. Invoices already finalised keep what they froze."""
 
 from collections.abc import Mapping
+from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django.http import HttpRequest
 
@@ -11,6 +13,21 @@ from billing.models import BillingDetails
 from billing.subscribing import ensure_billing_details
 
 FIELDS = ("legal_name", "email", "address", "country", "tax_id")
+
+
+def parties_of(organisation: Organisation, buyer: BillingDetails) -> dict[str, Any]:
+    """Seller and buyer as they are now, for a paper that freezes them."""
+    return {
+        "seller": {"name": settings.SELLER_NAME, "address": settings.SELLER_ADDRESS},
+        "buyer": {
+            "name": buyer.legal_name,
+            "organisation": organisation.public_id,
+            "email": buyer.email,
+            "address": buyer.address,
+            "country": buyer.country,
+            "tax_id": buyer.tax_id,
+        },
+    }
 
 
 def update_billing_details(

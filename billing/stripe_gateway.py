@@ -5,15 +5,42 @@ is `billing.stripe_sync`. Amounts are whole minor units; a unit price is never s
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
 import stripe
 from django.conf import settings
+
+from billing.stripe_values import (
+    BadSignature,
+    NewCheckout,
+    NewCustomer,
+    NewInvoice,
+    Refused,
+    RemoteCheckout,
+    RemoteEvent,
+    RemoteInvoice,
+    RemoteLine,
+    StripeFailure,
+    TemporaryFailure,
+)
+
+__all__ = [
+    "BadSignature",
+    "NewCheckout",
+    "NewCustomer",
+    "NewInvoice",
+    "Refused",
+    "RemoteCheckout",
+    "RemoteEvent",
+    "RemoteInvoice",
+    "RemoteLine",
+    "StripeFailure",
+    "TemporaryFailure",
+]
 
 # Stripe takes this many lines in one call, and this many on one invoice.
 LINES_PER_CALL = 100
@@ -22,92 +49,6 @@ MOST_LINES = 250
 TIMEOUT_SECONDS = 20
 # Writes ids to the home folder and reports timings to Stripe: neither is wanted on a server.
 stripe.enable_telemetry = False
-
-
-class StripeFailure(Exception):
-    """A call did not succeed. `str()` is fit for the operator; it never holds a secret."""
-
-
-class TemporaryFailure(StripeFailure):
-    """The network, a rate limit or Stripe itself: the same call may succeed later."""
-
-
-class Refused(StripeFailure):
-    """Stripe understood and said no; trying again changes nothing until a person acts."""
-
-    def __init__(self, message: str, *, code: str = "", param: str = "") -> None:
-        super().__init__(message)
-        self.code = code
-        self.param = param
-
-    @property
-    def is_missing_customer(self) -> bool:
-        return self.code == "resource_missing" and self.param == "customer"
-
-
-class BadSignature(StripeFailure):
-    """A webhook that none of the configured secrets signed."""
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteInvoice:
-    """An invoice as Stripe knows it. Amounts in minor units, `currency` in capitals."""
-
-    id: str
-    status: str
-    currency: str
-    total: int
-    amount_paid: int
-    amount_due: int
-    hosted_url: str
-    metadata: Mapping[str, str]
-    has_discounts: bool
-    # Null until paid.
-    paid_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteLine:
-    """One line to be added: `key` finds it again, `amount` in minor units."""
-
-    key: str
-    amount: int
-    description: str
-    start: datetime
-    end: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteEvent:
-    """What a webhook or the list of events tells; the object itself is retrieved afresh."""
-
-    id: str
-    type: str
-    created_at: datetime
-    object_id: str
-    is_live: bool
-    payload: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class NewCustomer:
-    """What a customer is made with. `organisation` is our public id, kept in Stripe's metadata."""
-
-    organisation: str
-    name: str
-    email: str
-
-
-@dataclass(frozen=True, slots=True)
-class NewInvoice:
-    """What a draft is made with; all of it from the frozen invoice, so that a retry sends the same."""
-
-    customer: str
-    number: str
-    currency: str
-    days_until_due: int
-    description: str
-    digest: str
 
 
 def is_configured() -> bool:
@@ -236,6 +177,55 @@ def void_invoice(stripe_id: str, *, key: str) -> RemoteInvoice:
         return _remote_invoice(_client().v1.invoices.void_invoice(stripe_id, {}, {"idempotency_key": key}))
 
 
+# --- Checkout ---------------------------------------------------------------------------------------------------------
+
+
+def create_checkout(checkout: NewCheckout, *, key: str) -> RemoteCheckout:
+    metadata = {"kilotoken_purchase": checkout.purchase}
+    with _translated():
+        made = _client().v1.checkout.sessions.create(
+            {
+                "mode": "payment",
+                "customer": checkout.customer,
+                "client_reference_id": checkout.purchase,
+                "line_items": [
+                    {
+                        "quantity": 1,
+                        "price_data": {
+                            "currency": checkout.currency.lower(),
+                            "unit_amount": checkout.amount,
+                            "product_data": {"name": checkout.description},
+                        },
+                    }
+                ],
+                "metadata": metadata,
+                "payment_intent_data": {"metadata": metadata, "description": checkout.description},
+                "success_url": checkout.return_url,
+                "cancel_url": checkout.return_url,
+            },
+            {"idempotency_key": key},
+        )
+    return _remote_checkout(made)
+
+
+def retrieve_checkout(stripe_id: str) -> RemoteCheckout:
+    with _translated():
+        return _remote_checkout(_client().v1.checkout.sessions.retrieve(stripe_id, {"expand": ["payment_intent"]}))
+
+
+def expire_checkout(stripe_id: str) -> RemoteCheckout:
+    """From then on it cannot be paid. Refused for one that is paid or expired."""
+    with _translated():
+        return _remote_checkout(_client().v1.checkout.sessions.expire(stripe_id))
+
+
+def refunded_amount(payment_intent: str) -> int:
+    """What was given back of a payment, in minor units; what failed or is under way does not count."""
+    with _translated():
+        found = _client().v1.refunds.list({"payment_intent": payment_intent, "limit": 100})
+        return sum(refund.amount for refund in found.auto_paging_iter() if refund.status == "succeeded")
+
+
 # --- Events -----------------------------------------------------------------------------------------------------------
 
 
@@ -322,6 +312,21 @@ def _remote_invoice(invoice: Any) -> RemoteInvoice:
         metadata=_metadata(invoice),
         has_discounts=bool(getattr(invoice, "discounts", None)),
         paid_at=datetime.fromtimestamp(paid_at, UTC) if paid_at else None,
+    )
+
+
+def _remote_checkout(session: Any) -> RemoteCheckout:
+    intent = getattr(session, "payment_intent", None)
+    return RemoteCheckout(
+        id=session.id,
+        url=getattr(session, "url", None) or "",
+        status=session.status or "",
+        payment_status=session.payment_status,
+        amount=session.amount_total or 0,
+        currency=(session.currency or "").upper(),
+        purchase=_metadata(session).get("kilotoken_purchase", ""),
+        payment_intent=str(getattr(intent, "id", None) or intent or ""),
+        has_failed=getattr(intent, "status", "") in ("requires_payment_method", "canceled"),
     )
 
 

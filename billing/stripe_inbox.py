@@ -1,18 +1,20 @@
 """Stripe's events: stored once under their id, answered at once, applied later by looking at the object itself.
 
 The order in which events arrive, how often, and which of them never do makes no difference: each one only says which
-invoice to look at, and an hourly sweep asks Stripe for what was not delivered.
+invoice or purchase to look at, and an hourly sweep asks Stripe for what was not delivered.
 """
 
 import logging
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
-from django.db.models import F
+from django.db.models import F, Q
 
 from billing import stripe_gateway as stripe
-from billing.models import StripeEvent, StripeInvoice
+from billing.models import CreditPurchase, StripeEvent, StripeInvoice
 from billing.stripe_sync import refresh_invoice
+from billing.top_ups import check_purchase, check_refunds
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,16 @@ EVENT_TYPES = (
     "invoice.deleted",
     "invoice_payment.paid",
 )
+# What moves a purchase of credit.
+CHECKOUT_TYPES = (
+    "checkout.session.completed",
+    "checkout.session.async_payment_succeeded",
+    "checkout.session.async_payment_failed",
+    "checkout.session.expired",
+)
+REFUND_TYPES = ("charge.refunded", "refund.updated")
+# Stripe takes at most 20 types in one list.
+ALL_TYPES = (*EVENT_TYPES, *CHECKOUT_TYPES, *REFUND_TYPES)
 # A webhook may overtake our own commit: look again this often before deciding that the invoice is not ours.
 MOST_TRIES = 8
 MOST_PER_SWEEP = 500
@@ -47,7 +59,7 @@ def store_event(event: stripe.RemoteEvent) -> bool:
         defaults={
             "type": event.type,
             "created_at": event.created_at,
-            "object_id": _invoice_id(event),
+            "object_id": _object_id(event),
             "payload": event.payload,
         },
     )
@@ -63,7 +75,7 @@ def apply_event(event_id: str, *, now: datetime) -> StripeEvent | None:
     event.save(update_fields=["tries"])
     event.refresh_from_db(fields=["tries"])
     try:
-        event.error = _apply(event)
+        event.error = _apply(event, now)
         event.handled_at = now
     except (stripe.TemporaryFailure, _NotOursYet) as reason:
         event.error = str(reason)
@@ -87,15 +99,19 @@ def fetch_missed(*, now: datetime) -> int:
         return 0
     newest = StripeEvent.objects.order_by("-created_at").values_list("created_at", flat=True).first()
     since = max(newest - OVERLAP, now - LOOK_BACK) if newest else now - LOOK_BACK
-    return sum(store_event(event) for event in stripe.list_events(since=since, types=EVENT_TYPES))
+    return sum(store_event(event) for event in stripe.list_events(since=since, types=ALL_TYPES))
 
 
 class _NotOursYet(Exception):
     """The event's invoice is not known here, but might be in a moment."""
 
 
-def _apply(event: StripeEvent) -> str:
+def _apply(event: StripeEvent, now: datetime) -> str:
     """Do what the event asks for; returns a remark, empty when there is nothing to say."""
+    if event.type in CHECKOUT_TYPES:
+        return _apply_to_purchase(event, now)
+    if event.type in REFUND_TYPES:
+        return _apply_refund(event, now)
     if event.type not in EVENT_TYPES:
         return "Not about an invoice's state."
     push = StripeInvoice.objects.filter(environment=settings.STRIPE_ENVIRONMENT, stripe_id=event.object_id).first()
@@ -107,15 +123,40 @@ def _apply(event: StripeEvent) -> str:
     return "No invoice of ours."
 
 
+def _apply_to_purchase(event: StripeEvent, now: datetime) -> str:
+    """By the session, or by our own id in it where the answer that named the session never came."""
+    named = (_about(event.payload).get("metadata") or {}).get("kilotoken_purchase", "")
+    rows = CreditPurchase.objects.filter(environment=settings.STRIPE_ENVIRONMENT)
+    found = rows.filter(Q(stripe_id=event.object_id) | Q(stripe_id=None, public_id=named)).first()
+    if found is None:
+        return "No purchase of ours."
+    check_purchase(found.pk, now=now, session=event.object_id)
+    return ""
+
+
+def _apply_refund(event: StripeEvent, now: datetime) -> str:
+    rows = CreditPurchase.objects.filter(environment=settings.STRIPE_ENVIRONMENT)
+    found = rows.filter(payment_intent=event.object_id).first() if event.object_id else None
+    if found is None:
+        return "Not of a purchase of ours."
+    check_refunds(found.pk, now=now)
+    return ""
+
+
 def _names_an_invoice_of_ours(event: StripeEvent) -> bool:
-    about = event.payload.get("data", {}).get("object", {})
-    number = (about.get("metadata") or {}).get("kilotoken_invoice")
+    number = (_about(event.payload).get("metadata") or {}).get("kilotoken_invoice")
     return bool(number) and StripeInvoice.objects.filter(invoice__number=number, stripe_id=None).exists()
 
 
-def _invoice_id(event: stripe.RemoteEvent) -> str:
-    """The invoice an event is about: the object itself, or the one that a payment names."""
-    about = event.payload.get("data", {}).get("object", {})
+def _object_id(event: stripe.RemoteEvent) -> str:
+    """What an event is about: the object itself, or the invoice or the payment that it names."""
     if event.type.startswith("invoice_payment."):
-        return str(about.get("invoice") or "")
+        return str(_about(event.payload).get("invoice") or "")
+    if event.type in REFUND_TYPES:
+        return str(_about(event.payload).get("payment_intent") or "")
     return event.object_id
+
+
+def _about(payload: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = payload.get("data", {}).get("object", {})
+    return found

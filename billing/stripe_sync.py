@@ -9,7 +9,7 @@ is open. (Behind PgBouncer use session pooling for the workers.)
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import batched
@@ -85,6 +85,24 @@ def hosted_payment_url(invoice: Invoice) -> str:
     return stripe.retrieve_invoice(push.stripe_id).hosted_url
 
 
+def customer_for(organisation_id: int, currency: str, buyer: Mapping[str, str]) -> str:
+    """The id of the organisation's customer at Stripe for a currency, made under the buyer's name where it is new."""
+    row, _ = StripeCustomer.objects.get_or_create(
+        organisation_id=organisation_id,
+        environment=settings.STRIPE_ENVIRONMENT,
+        currency=currency,
+        defaults={"name": buyer["name"], "email": buyer["email"]},
+    )
+    if row.is_missing:
+        raise stripe.Refused("The customer was deleted at Stripe: decide in the admin whether to make a new one.")
+    if row.stripe_id is None:
+        new = stripe.NewCustomer(organisation=_customer_tag(row), name=row.name, email=row.email)
+        parts = ("customer", new.organisation, str(row.generation), "create")
+        row.stripe_id = stripe.find_customer(new) or stripe.create_customer(new, key=_key_of(*parts))
+        row.save(update_fields=["stripe_id"])
+    return row.stripe_id
+
+
 def _push(push: StripeInvoice, *, now: datetime) -> None:
     try:
         if push.first_try_at is None:  # the intention, before any call
@@ -103,7 +121,9 @@ def _push(push: StripeInvoice, *, now: datetime) -> None:
 
 def _deliver(push: StripeInvoice, *, now: datetime) -> stripe.RemoteInvoice:
     """Customer, draft, lines, comparison, finalising, sending: each step only if it is not done yet."""
-    remote = _draft(push, customer=_customer(push.invoice))
+    invoice = push.invoice
+    customer = customer_for(invoice.organisation_id, invoice.currency, invoice.parties["buyer"])
+    remote = _draft(push, customer=customer)
     if remote.status == "draft":
         _add_missing_lines(push)
         _require_equal(push, stripe.retrieve_invoice(remote.id))
@@ -113,24 +133,6 @@ def _deliver(push: StripeInvoice, *, now: datetime) -> stripe.RemoteInvoice:
         remote = stripe.send_invoice(remote.id, key=_key(push, "send"))
     push.sent_at = push.sent_at or now
     return remote
-
-
-def _customer(invoice: Invoice) -> str:
-    buyer = invoice.parties["buyer"]
-    row, _ = StripeCustomer.objects.get_or_create(
-        organisation_id=invoice.organisation_id,
-        environment=settings.STRIPE_ENVIRONMENT,
-        currency=invoice.currency,
-        defaults={"name": buyer["name"], "email": buyer["email"]},
-    )
-    if row.is_missing:
-        raise stripe.Refused("The customer was deleted at Stripe: decide in the admin whether to make a new one.")
-    if row.stripe_id is None:
-        new = stripe.NewCustomer(organisation=_customer_tag(row), name=row.name, email=row.email)
-        parts = ("customer", new.organisation, str(row.generation), "create")
-        row.stripe_id = stripe.find_customer(new) or stripe.create_customer(new, key=_key_of(*parts))
-        row.save(update_fields=["stripe_id"])
-    return row.stripe_id
 
 
 def _customer_tag(row: StripeCustomer) -> str:

@@ -14,10 +14,13 @@ from billing import (
     plan_moves,
     prepaid,
     price_estimates,
+    receipts,
     resting,
     settling,
+    stripe_gateway,
     stripe_inbox,
     stripe_sync,
+    top_ups,
     trial_reminders,
 )
 
@@ -124,3 +127,21 @@ def expire_credits() -> None:
 @shared_task
 def tell_credit_limits() -> None:
     prepaid.tell_limits(timezone.now())
+
+
+@shared_task
+def check_credit_purchase(purchase_id: int) -> None:
+    try:
+        top_ups.check_purchase(purchase_id, now=timezone.now())
+    except stripe_gateway.TemporaryFailure:
+        return  # the sweep asks again
+
+
+@shared_task
+def check_credit_purchases() -> None:
+    top_ups.check_open(now=timezone.now())
+
+
+@shared_task
+def send_receipts() -> None:
+    receipts.send_due(now=timezone.now())

@@ -11,6 +11,7 @@ from billing.views import (
     overview,
     plan,
     project_shares,
+    purchases,
 )
 from billing.webhooks import stripe_webhook
 
@@ -20,6 +21,18 @@ urlpatterns: list[URLPattern] = [
     path("o/<slug:slug>/bill/", bills.bill, name="bill"),
     path("o/<slug:slug>/bill/projects/", project_shares.bill_by_project, name="bill_by_project"),
     path("o/<slug:slug>/credits/", credits.credit, name="credits"),
+    path("o/<slug:slug>/credits/purchases/new/", purchases.credit_purchase_create, name="credit_purchase_create"),
+    path("o/<slug:slug>/credits/purchases/<str:public_id>/", purchases.credit_purchase, name="credit_purchase"),
+    path(
+        "o/<slug:slug>/credits/purchases/<str:public_id>/payment/",
+        purchases.credit_purchase_payment,
+        name="credit_purchase_payment",
+    ),
+    path(
+        "o/<slug:slug>/credits/purchases/<str:public_id>/cancellation/",
+        purchases.credit_purchase_cancellation,
+        name="credit_purchase_cancellation",
+    ),
     path("o/<slug:slug>/forecast/", forecast.forecast, name="forecast"),
     path("o/<slug:slug>/invoices/", invoices.invoices, name="invoices"),
     path("o/<slug:slug>/invoices/<str:number>/", invoices.invoice, name="invoice"),

@@ -76,6 +76,10 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "expire credits": {"task": "billing.tasks.expire_credits", "schedule": timedelta(minutes=5)},
     # What prepaid organisations may spend, at what their usage really costs; also what expired or began since.
     "tell credit limits": {"task": "billing.tasks.tell_credit_limits", "schedule": timedelta(minutes=1)},
+    # Payments for credit whose webhook was lost; a customer may be waiting for it.
+    "check credit purchases": {"task": "billing.tasks.check_credit_purchases", "schedule": timedelta(minutes=1)},
+    # Receipts that did not go out at once.
+    "send receipts": {"task": "billing.tasks.send_receipts", "schedule": timedelta(minutes=1)},
     # At night, after the day's last usage is in the totals; operators look at whole days.
     "compute margins": {"task": "billing.tasks.compute_margins", "schedule": crontab(hour=2, minute=30)},
 }

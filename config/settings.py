@@ -291,6 +291,9 @@ STRIPE_ENVIRONMENT = env.text(
     "STRIPE_ENVIRONMENT", default="live" if STRIPE_SECRET_KEY.startswith("sk_live") else "test"
 )
 
+# Whether customers may buy credit by themselves, where Stripe is configured.
+CREDIT_TOP_UPS = env.flag("CREDIT_TOP_UPS", default=True)
+
 # --- Admin ------------------------------------------------------------------------------------------------------------
 
 
@@ -340,6 +343,7 @@ ADMIN_NAVIGATION = [
         "title": "Stripe",
         "items": _admin_links(
             ("Pushes", "outbox", "billing_stripeinvoice"),
+            ("Credit purchases", "shopping_cart", "billing_creditpurchase"),
             ("Events", "inbox", "billing_stripeevent"),
             ("Customers", "badge", "billing_stripecustomer"),
         ),

@@ -9,8 +9,10 @@ from accounts.admin_rows import ReadOnlyAdmin, operator_of
 from accounts.audit import record
 from accounts.enqueue import enqueue_on_commit
 from billing import tasks
-from billing.models import StripeCustomer, StripeEvent, StripeInvoice
+from billing.models import CreditPurchase, StripeCustomer, StripeEvent, StripeInvoice
+from billing.models.credit_purchases import UNDECIDED
 from billing.models.stripe_mirror import PushState
+from billing.money import format_money
 
 MOST_AT_ONCE = 100
 
@@ -75,3 +77,31 @@ class StripeEventAdmin(ReadOnlyAdmin):
         for event in chosen:
             enqueue_on_commit(tasks.apply_stripe_event, event.pk)
         messages.success(request, f"{len(chosen)} will be applied within half a minute.")
+
+
+@admin.register(CreditPurchase)
+class CreditPurchaseAdmin(ReadOnlyAdmin):
+    list_display = ("public_id", "organisation", "amount", "purchase_state", "refunded", "created_at", "last_error")
+    list_filter = ("state", "environment", "currency")
+    list_select_related = ("organisation",)
+    search_fields = ("public_id", "stripe_id", "payment_intent", "organisation__name", "organisation__slug")
+    actions = ("ask_now",)
+
+    @display(description="Amount", ordering="amount_minor")
+    def amount(self, purchase: CreditPurchase) -> str:
+        return format_money(purchase.amount_minor, purchase.currency)
+
+    @display(description="Refunded")
+    def refunded(self, purchase: CreditPurchase) -> str:
+        return format_money(purchase.refunded_minor, purchase.currency) if purchase.refunded_minor else ""
+
+    @display(description="State", ordering="state", label={"paid": "success", "open": "warning", "mismatch": "danger"})
+    def purchase_state(self, purchase: CreditPurchase) -> tuple[str, str]:
+        return purchase.state, purchase.get_state_display()
+
+    @admin.action(description="Ask Stripe now", permissions=("act",))
+    def ask_now(self, request: HttpRequest, rows: QuerySet[CreditPurchase]) -> None:
+        chosen = list(rows.filter(state__in=UNDECIDED)[:MOST_AT_ONCE])
+        for purchase in chosen:
+            enqueue_on_commit(tasks.check_credit_purchase, purchase.pk)
+        messages.success(request, f"Stripe is asked about {len(chosen)}.")

@@ -1,4 +1,5 @@
 from billing.models.coupons import Coupon, CouponDuration, CouponRedemption
+from billing.models.credit_purchases import CreditPurchase, PurchaseState
 from billing.models.credits import (
     CreditGrant,
     GrantKind,
@@ -30,6 +31,7 @@ __all__ = [
     "CouponDuration",
     "CouponRedemption",
     "CreditGrant",
+    "CreditPurchase",
     "EstimatesWritten",
     "Forecast",
     "GrantKind",
@@ -53,6 +55,7 @@ __all__ = [
     "PriceKind",
     "PriceProposal",
     "ProposedPrice",
+    "PurchaseState",
     "StripeCustomer",
     "StripeEvent",
     "StripeInvoice",

@@ -10,13 +10,15 @@ from django.views.decorators.http import require_safe
 from accounts.access import MemberRequest, member_required
 from accounts.pages import render_page
 from billing.credit_statement import CURRENT, GrantState, balances, grant_states, movements, pays_for
-from billing.models import CreditGrant
+from billing.models import CreditGrant, CreditPurchase
 from billing.plan_words import meter_names
+from billing.top_ups import top_ups_are_on
 
 PAGE_SIZE = 20
 # Of what is over, until all is asked for.
 FEW_OVER = 5
 MOST_OVER = 200
+FEW_PURCHASES = 12
 
 
 @member_required()
@@ -35,6 +37,8 @@ def credit(request: MemberRequest) -> HttpResponse:
         "current": _with_words([state for state in states if state.status in CURRENT]),
         "over": _with_words(shown),
         "over_count": len(over),
+        "purchases": list(CreditPurchase.objects.for_organisation(request.organisation)[:FEW_PURCHASES]),
+        "can_buy": top_ups_are_on(),
         "page_obj": Paginator(moved, PAGE_SIZE).get_page(request.GET.get("page")),
     }
     return render_page(request, "billing/credits.html", context)

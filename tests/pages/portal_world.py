@@ -10,7 +10,9 @@ from billing.catalogue import newest_version
 from billing.crediting import grant_credit
 from billing.forecasting import make_forecasts
 from billing.invoicing import close_period
-from billing.models import CreditGrant, Invoice, Plan, PlanVersion, Subscription
+from billing.models import CreditGrant, CreditPurchase, Invoice, Plan, PlanVersion, Subscription
+from billing.payers import parties_of
+from billing.subscribing import ensure_billing_details
 from metering.intake import accept
 from metering.models import Event, RejectedEvent
 from metering.quotas import QuotaSpec, define_quota
@@ -49,6 +51,8 @@ def build_world(organisation: Organisation, rows: int = 1) -> World:
     limit = {"public_id": limits[0].public_id}
     credits = [_credit(organisation, number) for number in range(rows)]
     credit = {"public_id": credits[0].public_id}
+    purchases = [_purchase(organisation) for _ in range(rows)]
+    purchase = {"public_id": purchases[0].public_id}
     filled = {
         **dict.fromkeys(("metering:limit_change", "metering:limit_removal"), limit),
         "accounts:invitation_withdrawal": invitation,
@@ -61,6 +65,7 @@ def build_world(organisation: Organisation, rows: int = 1) -> World:
         "billing:invoice": invoice,
         "billing:invoice_payment": invoice,
         "billing:invoice_by_project": invoice,
+        **dict.fromkeys([f"billing:credit_purchase{act}" for act in ("", "_payment", "_cancellation")], purchase),
         "billing:subscription_create": other_plan,
         "billing:plan_change": other_plan,
         **dict.fromkeys(("api-key", "api-key-rotation", "api-key-revocation"), key),
@@ -85,6 +90,20 @@ def _credit(organisation: Organisation, number: int) -> CreditGrant:
         meters=["audio_input_tokens"],
         now=NOW,
     )
+
+
+def _purchase(organisation: Organisation) -> CreditPurchase:
+    """Waiting for its payment."""
+    parties = parties_of(organisation, ensure_billing_details(organisation))
+    made: CreditPurchase = CreditPurchase.objects.create(
+        organisation=organisation,
+        environment="test",
+        amount_minor=5000,
+        currency="USD",
+        parties=parties,
+        created_at=NOW,
+    )
+    return made
 
 
 def _refused(organisation: Organisation) -> RejectedEvent:
