@@ -8,9 +8,11 @@ and headers; the body of a refusal is what OpenAI's clients read, since Envoy ha
 import json
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import msgspec
+from django.conf import settings
 from django.http import HttpResponse
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
@@ -26,9 +28,12 @@ from metering.admission import Admission, AdmissionRequest, Refusal
 from metering.api import gateway_auth_schema
 from metering.api.admission_headers import headers_of
 from metering.api.admissions import answer_body
+from metering.api.bodies import read_whole
+from metering.api.call_bodies import ToldByBody, told_by
 
 TOKEN = "X-Kilotoken-Token"  # noqa: S105  the header's name
 LONGEST_NAME = 200
+_PRINTABLE = "".join(map(chr, range(33, 127))).replace("%", "")
 # nginx's auth_request understands these and makes an internal error of all others.
 NGINX_UNDERSTANDS = {401, 403}
 
@@ -49,8 +54,8 @@ class AuthorizeView(APIView):
         now = timezone.now()
         asked = _asked(request, believes_query=not original_path)
         if request.headers.get("X-Kilotoken-Hold") == "none":
-            return _response(request, admission.identify(asked, now=now), now)
-        return _response(request, admission.admit(asked, now=now), now)
+            return _response(request, admission.identify(asked, now=now), asked.model, now)
+        return _response(request, admission.admit(asked, now=now), asked.model, now)
 
     # Envoy asks by the method of the caller's request.
     @extend_schema(exclude=True)
@@ -74,7 +79,8 @@ class AuthorizeView(APIView):
 
 
 def _asked(request: Request, *, believes_query: bool) -> AdmissionRequest:
-    """Behind /v1/authorize/<the caller's path> the query is the caller's own, and says nothing here."""
+    """Behind /v1/authorize/<the caller's path> the query is the caller's own, and says nothing here. A body is the
+    caller's too, but it is what the model server will run: it says what no header says."""
     query = request.query_params if believes_query else {}
 
     def said(name: str) -> str:
@@ -83,14 +89,17 @@ def _asked(request: Request, *, believes_query: bool) -> AdmissionRequest:
             raise Problem(400, "invalid_request", f"{name} may have {LONGEST_NAME} characters, and not NUL.")
         return text
 
+    raw = read_whole(request._request, settings.JSON_BODY_MAX_BYTES)
+    told = told_by(raw, content_type=request.headers.get("Content-Type", "")) if raw else ToldByBody()
+    prompt_tokens, max_tokens = _tokens(said("Prompt-Tokens")), _tokens(said("Max-Tokens"))
     return AdmissionRequest(
         call_id=said("Call-Id") or f"authorize:{uuid4()}",
         key_digest=_key_digest(request),
-        model=said("Model"),
-        end_user=said("End-User"),
+        model=said("Model") or told.model,
+        end_user=said("End-User") or told.end_user,
         client_ip=said("Client-Ip") or None,
-        prompt_tokens=_tokens(said("Prompt-Tokens")),
-        max_tokens=_tokens(said("Max-Tokens")),
+        prompt_tokens=told.prompt_tokens if prompt_tokens is None else prompt_tokens,
+        max_tokens=told.max_tokens if max_tokens is None else max_tokens,
     )
 
 
@@ -120,7 +129,7 @@ def _tokens(text: str) -> int | None:
 # --- Writing what is answered -----------------------------------------------------------------------------------------
 
 
-def _response(request: Request, answer: Admission, now: datetime) -> HttpResponse:
+def _response(request: Request, answer: Admission, model: str, now: datetime) -> HttpResponse:
     body, status = answer_body(answer, now), 200
     headers = headers_of(answer, now) | {
         "x-kilotoken-admission": answer.id or "",
@@ -144,6 +153,9 @@ def _response(request: Request, answer: Admission, now: datetime) -> HttpRespons
     for name, value in headers.items():
         if value:
             response.headers[name] = value
+    if answer.is_allowed:
+        # Also where it is not known, so that nothing a caller sent under this name reaches the model server.
+        response.headers["x-kilotoken-model"] = quote(model, safe=_PRINTABLE)
     return response
 
 

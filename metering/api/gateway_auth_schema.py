@@ -42,7 +42,9 @@ AUTHORIZE: dict[str, Any] = {
         "`X-Kilotoken-Token`, with the caller's own Authorization beside it, or in Authorization, with the caller's in "
         "`X-Original-Authorization`. What is said in `X-Kilotoken-*` headers may be said in the query of exactly this "
         "address too (`model`, `max_tokens` …). An allowed call holds what it may need: name the admission in the "
-        "event that reports it. Envoy asks below this address (`/v1/authorize/v1/chat/completions`), by any method."
+        "event that reports it. Where a gateway hands the call's JSON body on, the model, the end user and the sizes "
+        "are read from it, unless headers say them; nothing of it is kept. Envoy asks below this address "
+        "(`/v1/authorize/v1/chat/completions`), by any method."
     ),
     "parameters": [
         _header("X-Kilotoken-Token", "The gateway's service token."),
@@ -60,7 +62,7 @@ AUTHORIZE: dict[str, Any] = {
     "responses": {
         200: OpenApiResponse(
             _DENIAL | {"description": "As POST /v1/admissions answers."},
-            description="Allowed: x-kilotoken-admission, -organisation, -project, -key and x-ratelimit-… say more.",
+            description="Allowed: x-kilotoken-admission, -model, -organisation, -project, -key, x-ratelimit-… too.",
         ),
         **{(status, "application/problem+json"): _PROBLEM for status in (401, 403)},
         (402, "application/json"): _denied("No money is left for it."),

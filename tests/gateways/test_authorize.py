@@ -1,5 +1,7 @@
 """/v1/authorize: what nginx and Envoy ask, and what a caller cannot talk it into."""
 
+import gzip
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -172,3 +174,47 @@ def test_exactly_what_envoy_sends_is_understood(service_token, acme, acme_key):
         answer = Client().post("/v1/authorize/v1/chat/completions?model=x", headers=headers)
     assert answer.status_code == 200
     assert answer.headers["x-kilotoken-organisation"] == acme.public_id
+
+
+# --- The body, where a gateway hands it on ----------------------------------------------------------------------------
+
+
+def post(token: str, bearer: str, body: Any, **headers: str) -> Any:
+    sent = {"X-Kilotoken-Token": token, "Authorization": bearer}
+    sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return Client().post("/v1/authorize/v1/chat/completions", raw, content_type="application/json", headers=sent)
+
+
+def test_the_body_says_the_model_and_what_the_call_may_need(service_token, acme):
+    bearer = restricted_key(acme, allowed_models=["small-*"])
+    body = {"model": "small-1", "max_tokens": 40, "user": "ada", "messages": [{"role": "user", "content": "x" * 400}]}
+    answer = post(service_token.secret, bearer, body)
+    assert answer.status_code == 200
+    assert answer.headers["x-kilotoken-model"] == "small-1"
+    hold = Hold.objects.get()
+    assert (hold.model, hold.end_user) == ("small-1", "ada")
+    assert hold.estimate | {"requests": "1"} == {"input_tokens": "105", "output_tokens": "40", "requests": "1"}
+    assert post(service_token.secret, bearer, body | {"model": "large"}).status_code == 403
+
+
+def test_what_the_gateway_says_goes_before_the_body(service_token, bearer):
+    body = {"model": "m-1", "max_tokens": 9}
+    answer = post(service_token.secret, bearer, body, X_Kilotoken_Model="m-2", X_Kilotoken_Max_Tokens="5")
+    assert answer.headers["x-kilotoken-model"] == "m-2"
+    assert Hold.objects.get().estimate["output_tokens"] == "5"
+
+
+def test_a_compressed_body_is_read_too(service_token, bearer):
+    raw = gzip.compress(json.dumps({"model": "m-1"}).encode())
+    assert post(service_token.secret, bearer, raw, Content_Encoding="gzip").headers["x-kilotoken-model"] == "m-1"
+
+
+def test_a_body_that_cannot_be_read_holds_nothing(service_token, bearer):
+    assert post(service_token.secret, bearer, b'{"model": ').status_code == 400
+    assert not Hold.objects.exists()
+
+
+def test_the_model_is_said_even_where_it_is_unknown_or_hard_to_spell(service_token, bearer):
+    assert post(service_token.secret, bearer, {}).headers["x-kilotoken-model"] == ""
+    assert post(service_token.secret, bearer, {"model": "大 model"}).headers["x-kilotoken-model"] == "%E5%A4%A7%20model"

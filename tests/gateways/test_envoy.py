@@ -6,6 +6,7 @@ Collected with ENVOY_COMMAND=/path/to/envoy; made with Envoy 1.39. What Envoy se
 import os
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import requests
@@ -51,8 +52,9 @@ def site(kilotoken, service_token, models, tmp_path) -> Iterator[str]:
         process.wait(10)
 
 
-def call(site: str, key: str, **headers: str) -> requests.Response:
-    return requests.post(site, json={"messages": []}, headers={"Authorization": f"Bearer {key}", **headers}, timeout=20)
+def call(site: str, key: str, body: Any = None, **headers: str) -> requests.Response:
+    sent = {"Authorization": f"Bearer {key}", **headers}
+    return requests.post(site, json=body or {"messages": []}, headers=sent, timeout=20)
 
 
 def test_a_call_that_may_pass_reaches_the_model_with_its_admission(site, acme, acme_key, limited):
@@ -94,6 +96,28 @@ def test_a_key_bound_to_networks_is_held_to_the_address_that_envoy_saw(site, acm
     _, there = create_api_key(acme, project=project, name="There", actor="test", allowed_networks=["192.0.2.0/24"])
     assert call(site, here.secret, **{"X-Forwarded-For": "192.0.2.7"}).status_code == 200
     assert call(site, there.secret, **{"X-Forwarded-For": "192.0.2.7"}).status_code == 403
+
+
+def test_model_and_sizes_are_read_from_the_body_that_the_model_gets_too(site, acme, models):
+    project = factories.default_project(acme)
+    _, small = create_api_key(acme, project=project, name="Small", actor="test", allowed_models=["small-*"])
+    body = {"model": "small-1", "max_tokens": 77, "messages": [{"role": "user", "content": "hello " * 20_000}]}
+    answer = call(site, small.secret, body, **{"X-Kilotoken-Model": "made-up"})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["x-kilotoken-model"] == "small-1"
+    assert int(answer.json()["content-length"]) > 120_000
+    hold = Hold.objects.get()
+    assert (hold.model, hold.estimate["output_tokens"]) == ("small-1", "77")
+    assert 29_000 < int(hold.estimate["input_tokens"]) < 31_000
+    refused = call(site, small.secret, body | {"model": "large-1"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "model_not_allowed")
+    assert len(models.calls) == 1
+
+
+def test_a_body_without_a_model_cannot_bring_one_in_a_header(site, acme_key):
+    answer = call(site, acme_key.secret, **{"X-Kilotoken-Model": "made-up"})
+    assert answer.status_code == 200
+    assert answer.json().get("x-kilotoken-model", "") == ""
 
 
 def test_without_kilotoken_nothing_passes(site, kilotoken, acme_key, models: ModelServer):
