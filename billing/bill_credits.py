@@ -11,12 +11,14 @@ from decimal import Decimal
 
 from accounts.models import Organisation
 from accounts.remembering import remember, remembered
+from billing import schedules
 from billing.bills import Bill, BillLine, share_total
 from billing.drawing import Charge, Draw, Holding, planned_draws
 from billing.holdings import locked_holdings, unused_holdings
+from billing.models import CreditGrant, Subscription
 from billing.models.invoices import LineKind
-from billing.money import ZERO, format_exact, plain
-from billing.periods import next_quarter_hour
+from billing.money import EXACT, ZERO, exact_sum, format_exact, plain
+from billing.periods import Period, next_quarter_hour
 from billing.schedules import RESOLUTION
 
 # The bill as it stood at an instant of its period.
@@ -44,6 +46,29 @@ def with_credit(bill: Bill, available: Iterable[Holding], *, bill_at: BillAt) ->
     credit = [_line(bill, draw) for draw in draws]
     shared, total_exact, total_minor = share_total([*bill.lines, *credit], bill.currency)
     return replace(bill, lines=shared, total_exact=total_exact, total_minor=total_minor, draws=tuple(draws))
+
+
+def lapses_of(holdings: Iterable[Holding], subscription: Subscription, period: Period) -> list[Draw]:
+    """What lapses when a period is closed: of credit that the plan brought and that stays for another period, what lies
+    beyond the plan's maximum; what expires first lapses first. `holdings` are what the period's bill has left."""
+    most = schedules.version_at(subscription, period.start).credit_most_rolled
+    if most is None:
+        return []
+    stays = [one for one in holdings if _stays_after(one.grant, subscription, period)]
+    excess = EXACT.subtract(exact_sum(one.left for one in stays), most)
+    lapses: list[Draw] = []
+    for one in sorted(stays, key=lambda one: (one.grant.expires_at, one.grant.pk)):
+        amount = min(one.left, excess)
+        if amount > 0:
+            lapses.append(Draw(one.grant, plain(amount), plain(EXACT.subtract(one.left, amount))))
+            excess = EXACT.subtract(excess, amount)
+    return lapses
+
+
+def _stays_after(grant: CreditGrant, subscription: Subscription, period: Period) -> bool:
+    if grant.subscription_id != subscription.pk or grant.period_start is None or grant.expires_at is None:
+        return False
+    return grant.period_start < period.end < grant.expires_at
 
 
 def draws_on(bill: Bill, available: Iterable[Holding], *, bill_at: BillAt) -> list[Draw]:

@@ -83,6 +83,8 @@ class Bill:
     expected: tuple[BillLine, ...] = ()
     # What the credit lines take from grants; closing books it.
     draws: tuple[Draw, ...] = ()
+    # What lapses of credit that the plan brought, beyond the most that stays for another period.
+    lapses: tuple[Draw, ...] = ()
 
     @property
     def is_too_small(self) -> bool:

@@ -19,6 +19,7 @@ from accounts.errors import DomainError
 from accounts.remembering import remembered
 from billing import rating
 from billing.component_values import component_value, component_values
+from billing.included_credit import require_sound_credit
 from billing.models import ComponentKind, Plan, PlanVersion, PriceComponent
 from billing.money import CURRENCIES, ZERO
 from billing.periods import Cadence
@@ -54,6 +55,9 @@ class UnknownPlan(DomainError):
 
 # Kinds that without meters of their own cover every meter that is not part of another.
 OPEN_KINDS = frozenset({ComponentKind.RATE_CARD, ComponentKind.COST_PLUS})
+CREDIT = ("credit_amount", "credit_priority", "credit_rolls_for", "credit_most_rolled")
+# What a new draft takes over besides components.
+COPIED = ("trial_days", "limits", "allowed_models", *CREDIT)
 
 
 def newest_version(plan_key: str) -> PlanVersion:
@@ -110,12 +114,9 @@ def copy_version(version: PlanVersion) -> PlanVersion:
     """A draft with the components of an existing version: how a published one is changed."""
     with transaction.atomic():
         draft = draft_version(version.plan, currency=version.currency, cadence=version.cadence)
-        draft.trial_days, draft.limits, draft.allowed_models = (
-            version.trial_days,
-            version.limits,
-            version.allowed_models,
-        )
-        draft.save(update_fields=["trial_days", "limits", "allowed_models"])
+        for name in COPIED:
+            setattr(draft, name, getattr(version, name))
+        draft.save(update_fields=COPIED)
         components = list(version.components.all())
         for component in components:
             component.pk = None
@@ -332,6 +333,7 @@ def publish_version(
         if not components_of(locked):
             raise VersionIsEmpty
         require_sound(locked.limits, locked.allowed_models)
+        require_sound_credit(*(getattr(locked, name) for name in CREDIT))
         locked.published_at = now
         locked.save(update_fields=["published_at"])
         _record("plan_version.published", locked.plan, actor=actor, request=request, details={"version": locked.number})

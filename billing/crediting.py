@@ -79,22 +79,30 @@ def grant_credit(
         expires_at=expires_at,
         meters=meters,
     )
+    grant = CreditGrant(
+        organisation=organisation,
+        kind=kind,
+        amount=amount,
+        currency=currency,
+        priority=priority,
+        effective_at=begins,
+        expires_at=expires_at,
+        meters=list(meters),
+        reason=reason,
+        created_at=now,
+    )
+    return book_grant(grant, now=now, actor=actor, request=request)
+
+
+def book_grant(
+    grant: CreditGrant, *, now: datetime, actor: Actor = None, request: HttpRequest | None = None
+) -> CreditGrant:
+    """Save a grant that somebody has looked at, with its first movement."""
     with transaction.atomic():
-        grant = CreditGrant.objects.create(
-            organisation=organisation,
-            kind=kind,
-            amount=amount,
-            currency=currency,
-            priority=priority,
-            effective_at=begins,
-            expires_at=expires_at,
-            meters=list(meters),
-            reason=reason,
-            created_at=now,
-        )
-        _move([(grant, amount)], LedgerKind.GRANTED, now=now)
-        _record("credit.granted", grant, amount, actor=actor, request=request)
-        tell_limit(organisation, now)
+        grant.save(force_insert=True)
+        _move([(grant, grant.amount)], LedgerKind.GRANTED, now=now)
+        _record("credit.granted", grant, grant.amount, actor=actor, request=request)
+        tell_limit(grant.organisation, now)
     return grant
 
 
@@ -168,6 +176,13 @@ def expire_grants(now: datetime) -> int:
                 tell_limit(grant.organisation, now)
                 expired += 1
     return expired
+
+
+def book_lapses(lapsed: Iterable[Sequence[Draw]], now: datetime) -> None:
+    """What lapses of an organisation's grants, which the caller's transaction has locked, as expired."""
+    for lapses in lapsed:
+        if lapses:
+            _move([(lapse.grant, lapse.amount) for lapse in lapses], LedgerKind.EXPIRED, now=now)
 
 
 def book_draws(paid: Iterable[tuple[Invoice, Sequence[Draw]]], now: datetime) -> None:

@@ -20,7 +20,7 @@ from accounts.copying import copy_rows, copy_values
 from accounts.models import AuditEntry, Organisation
 from billing import rating
 from billing.bills import Bill
-from billing.crediting import book_draws
+from billing.crediting import book_draws, book_lapses
 from billing.evidence import decimal, evidence_of
 from billing.models import (
     BillingDetails,
@@ -72,6 +72,7 @@ def finalise(
         _number(invoices, now)
         copy_rows(invoices)
         copy_values(LINE_TABLE, LINE_COLUMNS, _lines(invoices, closings))
+        book_lapses((closing.bill.lapses for closing in closings), now)
         book_draws(zip(invoices, (closing.bill.draws for closing in closings), strict=True), now)
         owed = [invoice for invoice in invoices if invoice.state == InvoiceState.FINALISED]
         copy_rows([StripeInvoice(invoice=invoice, environment=settings.STRIPE_ENVIRONMENT) for invoice in owed])

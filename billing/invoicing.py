@@ -25,6 +25,7 @@ from billing.finalising import Closing, finalise
 from billing.models import Invoice, Subscription
 from billing.open_bills import OpenPeriod, bill_with_credit
 from billing.periods import Period
+from billing.plan_credits import grant_included
 from billing.rated_usage import look_up_usage
 from metering import reports
 
@@ -107,6 +108,7 @@ def close_period(
         if existing is not None:
             return existing
         to_close = require_closable(locked, period=period, now=now, force_grace=force_grace)
+        grant_included([locked], now)
         lock_holdings([locked.organisation])
         closing = Closing(locked, bill_to_close(locked, to_close, now))
         (invoice,) = finalise([closing], now, actor=actor, request=request)
@@ -180,6 +182,7 @@ def _close_one_each(subscriptions: Sequence[Subscription], now: datetime, closed
         schedules.look_up_invoices([subscription.organisation for subscription in locked])
         look_up_charged_lines(locked)
         reports.look_up_pending([subscription.organisation for subscription in locked])
+        grant_included(locked, now)
         lock_holdings([subscription.organisation for subscription in locked])
         look_up_usage(period for subscription in locked for period in _periods_to_rate(subscription, now))
         closings = [closing for subscription in locked if (closing := _closing(subscription, now, closed))]

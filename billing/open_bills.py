@@ -5,14 +5,14 @@ bill would use is not there any more for those after it. Writes nothing.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from accounts.models import Organisation
 from accounts.remembering import remembered
 from billing import schedules
 from billing.adjustments import adjustments_for, carried_in
-from billing.bill_credits import draws_on, holdings_of, with_credit
+from billing.bill_credits import draws_on, holdings_of, lapses_of, with_credit
 from billing.bills import Bill, build_bill
 from billing.drawing import Draw, Holding, after
 from billing.models import Subscription
@@ -43,10 +43,11 @@ class OpenPeriod:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """An open bill before credit, what grants would pay of it, and what credit there is after it."""
+    """An open bill before credit, what grants would pay of it, what lapses with its period, and what credit is left."""
 
     bill: Bill
     draws: tuple[Draw, ...]
+    lapses: tuple[Draw, ...]
     left: tuple[Holding, ...]
 
 
@@ -55,9 +56,13 @@ def bill_with_credit(open_period: OpenPeriod, now: datetime, *, is_closing: bool
     which nobody waits with for the others', by all that is left."""
     bill = open_period.bill_at(now)
     available = holdings_of(open_period.subscription.organisation)
-    if available and not is_closing:
+    if not available:
+        return bill
+    if not is_closing:
         available = _left_for(open_period, available, now)
-    return with_credit(bill, available, bill_at=lambda until: open_period.bill_at(now, until=until))
+    paid = with_credit(bill, available, bill_at=lambda until: open_period.bill_at(now, until=until))
+    lapses = lapses_of(after(available, paid.draws), open_period.subscription, open_period.period)
+    return replace(paid, lapses=tuple(lapses))
 
 
 def drawn_bills(organisation: Organisation, currency: str, now: datetime) -> Iterator[Drawn]:
@@ -99,7 +104,9 @@ def _left_for(open_period: OpenPeriod, holdings: tuple[Holding, ...], now: datet
 def _drawn(one: OpenPeriod, holdings: tuple[Holding, ...], now: datetime) -> Drawn:
     bill = one.bill_at(now)
     draws = draws_on(bill, holdings, bill_at=lambda until: one.bill_at(now, until=until))
-    return Drawn(bill, tuple(draws), after(holdings, draws))
+    left = after(holdings, draws)
+    lapses = lapses_of(left, one.subscription, one.period) if one.period.end <= now else ()
+    return Drawn(bill, tuple(draws), tuple(lapses), after(left, lapses))
 
 
 def _closing_order(one: OpenPeriod) -> tuple[datetime, int]:

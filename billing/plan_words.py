@@ -57,7 +57,7 @@ def offer_of(version: PlanVersion, names: dict[str, str] | None = None) -> PlanO
         version=version,
         fee=format_exact(sum(fees, Decimal(0)), version.currency),
         per=Cadence(version.cadence).per,
-        components=tuple(_timed_words_of(component, version, names, labels) for component in components),
+        components=(*(_timed_words_of(one, version, names, labels) for one in components), *_credit(version)),
     )
 
 
@@ -142,6 +142,23 @@ def words_of(
             return ComponentWords(component.label, f"{reach} {amount} {Cadence(version.cadence).per}", details)
         case _:
             return ComponentWords(component.label, "")
+
+
+def _credit(version: PlanVersion) -> list[ComponentWords]:
+    """What credit each period brings."""
+    if version.credit_amount is None:
+        return []
+    amount = format_exact(version.credit_amount, version.currency)
+    return [ComponentWords("Credit included", f"{amount} {Cadence(version.cadence).per}", (_staying(version),))]
+
+
+def _staying(version: PlanVersion) -> str:
+    if not version.credit_rolls_for:
+        return "What is left ends with its period"
+    more = "one more period" if version.credit_rolls_for == 1 else f"{version.credit_rolls_for} more periods"
+    most = version.credit_most_rolled
+    bound = "" if most is None else f", at most {format_exact(most, version.currency)} in all"
+    return f"What is left stays for {more}{bound}"
 
 
 def _noun(meter: str, names: dict[str, str]) -> str:

@@ -55,7 +55,8 @@ class EffectiveBalance:
     booked: Decimal
     # What open bills come to, but for what expired grants still pay of them.
     unbilled: Decimal
-    # Of `booked`: credit for certain meters, while others' charges are not paid by any.
+    # Of `booked`: credit for certain meters, while others' charges are not paid by any; and what of a plan's credit
+    # lapses as soon as a period that has ended is closed.
     set_aside: Decimal
     # What calls in flight hold, and calls that ended and are not metered yet. Known of prepaid organisations only.
     held: Decimal
@@ -170,14 +171,16 @@ def tell_limits(now: datetime, *, limit: int = AT_A_TIME) -> int:
 def _balance(organisation: Organisation, currency: str, now: datetime) -> tuple[Decimal, Decimal, Decimal]:
     """(booked, unbilled, set aside), as EffectiveBalance has them."""
     usable = [one for one in holdings_of(organisation) if one.grant.currency == currency and is_usable(one.grant, now)]
-    charged, paid_by_expired, unpaid = ZERO, ZERO, ZERO
+    charged, paid_by_expired, unpaid, lapsing = ZERO, ZERO, ZERO, ZERO
     left = {one.grant.pk: one for one in usable}
     for drawn in drawn_bills(organisation, currency, now):
         charged = EXACT.add(charged, drawn.bill.total_exact)
         unpaid = exact_sum((unpaid, drawn.bill.total_exact, *(draw.amount.copy_negate() for draw in drawn.draws)))
         expired = (draw.amount for draw in drawn.draws if draw.grant.pk not in left)
         paid_by_expired = exact_sum((paid_by_expired, *expired))
-        left |= {draw.grant.pk: Holding(draw.grant, draw.left) for draw in drawn.draws if draw.grant.pk in left}
-    limited = exact_sum(one.left for one in left.values() if one.grant.meters)
+        lapsing = exact_sum((lapsing, *(lapse.amount for lapse in drawn.lapses if lapse.grant.pk in left)))
+        for draw in (*drawn.draws, *drawn.lapses):
+            left |= {draw.grant.pk: Holding(draw.grant, draw.left)} if draw.grant.pk in left else {}
+    limited = exact_sum(one.left for one in left.values() if one.grant.meters) if unpaid > 0 else ZERO
     booked = exact_sum(one.left for one in usable)
-    return plain(booked), plain(EXACT.subtract(charged, paid_by_expired)), plain(limited) if unpaid > 0 else ZERO
+    return plain(booked), plain(EXACT.subtract(charged, paid_by_expired)), plain(EXACT.add(limited, lapsing))

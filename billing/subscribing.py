@@ -19,6 +19,7 @@ from billing import plan_limits, schedules
 from billing.models import BillingDetails, PlanVersion, Subscription
 from billing.models.subscriptions import SubscriptionState
 from billing.periods import days_later, next_quarter_hour, quarter_hour_floor
+from billing.plan_credits import grant_included
 from billing.price_estimates import write_estimates
 
 
@@ -95,6 +96,7 @@ def subscribe(
         ensure_billing_details(organisation)
         plan_limits.write_limits(subscription, now)
         write_estimates(subscription.organisation, now)
+        grant_included([subscription], now)
         record_change("subscription.started", subscription, plan_version, actor=actor, request=request)
     return subscription
 

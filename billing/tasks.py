@@ -10,6 +10,7 @@ from billing import (
     forecasting,
     invoicing,
     margins,
+    plan_credits,
     plan_limits,
     plan_moves,
     prepaid,
@@ -145,3 +146,8 @@ def check_credit_purchases() -> None:
 @shared_task
 def send_receipts() -> None:
     receipts.send_due(now=timezone.now())
+
+
+@shared_task
+def grant_plan_credit() -> None:
+    plan_credits.grant_due_credit(timezone.now())

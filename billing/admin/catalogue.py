@@ -20,6 +20,7 @@ from billing import catalogue, plan_limits, plan_words
 from billing.admin.plan_moves import plan_move_page
 from billing.admin.row_fields import LimitsField
 from billing.draft_previews import preview_version
+from billing.included_credit import require_sound_credit
 from billing.models import ComponentKind, Plan, PlanVersion, PriceComponent
 from billing.subscribing import current_subscription
 
@@ -79,9 +80,19 @@ class VersionForm(forms.ModelForm):
 
     class Meta:
         model = PlanVersion
-        fields = ("currency", "cadence", "trial_days", "allowed_models", "limits")
+        fields = ("currency", "cadence", "trial_days", *catalogue.CREDIT, "allowed_models", "limits")
+        labels = {
+            "credit_amount": "Credit included",
+            "credit_priority": "Its priority",
+            "credit_rolls_for": "More periods it stays for",
+            "credit_most_rolled": "At most that stays",
+        }
         help_texts = {
             "cadence": "How long a period is: month, year, 3 months, 2 weeks.",
+            "credit_amount": "Granted whole when a period begins, in the version's currency. Empty: none.",
+            "credit_priority": "The smallest number is used first; what is granted by hand has 100.",
+            "credit_rolls_for": "0: what is left ends with the period.",
+            "credit_most_rolled": "Of all that is left, what goes into the next period. Empty: all.",
             "trial_days": "Nothing is charged for so many days; once per organisation.",
             "allowed_models": "Models that may be used, with commas, by name or pattern: claude-*. Empty: all.",
         }
@@ -91,6 +102,7 @@ class VersionForm(forms.ModelForm):
         if not self.errors:
             try:
                 plan_limits.require_sound(cleaned["limits"], cleaned["allowed_models"])
+                require_sound_credit(*(cleaned[name] for name in catalogue.CREDIT))
             except DomainError as error:
                 raise forms.ValidationError(error.sentence, code=error.code) from error
         return cleaned
@@ -117,7 +129,7 @@ class PlanVersionAdmin(OperatorAdmin):
     list_filter = ("plan", "currency")
     list_select_related = ("plan",)
     form = VersionForm
-    fields = ("plan", "number", "currency", "cadence", "trial_days", "allowed_models", "limits", "published_at")
+    fields = ("plan", "number", *VersionForm.Meta.fields, "published_at")
     readonly_fields = ("plan", "number", "published_at")
     inlines = (Components,)
     actions_detail = ("add_component", "preview", "move_subscribers", "publish")

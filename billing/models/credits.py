@@ -10,6 +10,7 @@ from django.db.models.functions import Coalesce
 from accounts.public_ids import new_public_id
 from accounts.tenancy import OrganisationOwned, OrganisationQuerySet
 from billing.models.invoices import Invoice
+from billing.models.subscriptions import Subscription
 
 
 def grant_id() -> str:
@@ -50,6 +51,9 @@ class CreditGrant(OrganisationOwned):
     meters = models.JSONField(default=list, blank=True)
     reason = models.CharField(max_length=200)
     created_at = models.DateTimeField()
+    # Of what comes with a plan: whose, and the beginning of the period that brought it. Null for any other.
+    subscription = models.ForeignKey(Subscription, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    period_start = models.DateTimeField(null=True, blank=True)
 
     objects: Any = CreditGrantRows.as_manager()
 
@@ -57,6 +61,12 @@ class CreditGrant(OrganisationOwned):
         ordering = ["pk"]
         constraints = [
             models.CheckConstraint(condition=Q(amount__gt=0), name="grant_of_something"),
+            models.UniqueConstraint(fields=["subscription", "period_start"], name="grant_once_per_period"),
+            models.CheckConstraint(
+                condition=Q(subscription=None, period_start=None)
+                | Q(subscription__isnull=False, period_start__isnull=False, kind=GrantKind.PLAN),
+                name="grant_period_where_of_a_plan",
+            ),
             models.CheckConstraint(
                 condition=Q(expires_at=None) | Q(expires_at__gt=F("effective_at")), name="grant_expires_after_it_begins"
             ),

@@ -84,6 +84,14 @@ class PlanVersion(models.Model):
     limits = models.JSONField(default=list, blank=True, encoder=DjangoJSONEncoder)
     # Shell-style patterns of models that may be used; empty means all.
     allowed_models = ArrayField(models.CharField(max_length=200), default=list, blank=True)
+    # Credit that each period brings, in the currency's major unit, whole however long the plan holds in it; null: none.
+    credit_amount = models.DecimalField(max_digits=20, decimal_places=6, null=True, blank=True)
+    # As grants have it: smaller is used first.
+    credit_priority = models.PositiveSmallIntegerField(default=50)
+    # How many more periods what is left of it stays.
+    credit_rolls_for = models.PositiveSmallIntegerField(default=0)
+    # The most that goes from one period into the next of all that stays; null: all of it.
+    credit_most_rolled = models.DecimalField(max_digits=20, decimal_places=6, null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     # Null: a draft, which may still change. From then on the database refuses any change.
     published_at = models.DateTimeField(null=True, blank=True)

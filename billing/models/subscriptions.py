@@ -50,6 +50,9 @@ class Subscription(OrganisationOwned):
     # Whose limits stand in metering; null: none's. Written by `plan_limits`.
     limits_of = models.ForeignKey(PlanVersion, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
 
+    # Until when no credit of the plan is to be granted; null: it was never looked at. Written by `plan_credits`.
+    credit_granted_until = models.DateTimeField(null=True, blank=True)
+
     objects = SubscriptionRows.as_manager()
 
     class Meta:

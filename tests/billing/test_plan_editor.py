@@ -120,6 +120,8 @@ def test_terms_of_a_version_are_filled_in(desk, draft):
         "currency": "USD",
         "cadence": "3 months",
         "trial_days": "14",
+        "credit_priority": "50",
+        "credit_rolls_for": "0",
         "allowed_models": "claude-*, gpt-4o",
         "components-TOTAL_FORMS": "0",
         "components-INITIAL_FORMS": "0",
