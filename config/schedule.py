@@ -27,7 +27,7 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "rebuild moved days": {"task": "metering.tasks.rebuild_moved_days", "schedule": timedelta(minutes=5)},
     # Partitions are made months ahead; hourly, so that a day without beat does no harm.
     "create event partitions": {"task": "metering.tasks.create_event_partitions", "schedule": timedelta(hours=1)},
-    # A label with ever new values is stopped within a minute.
+    # A label with ever new values is stopped within a minute, and at once where a single fold brings many.
     "bound series": {"task": "metering.tasks.bound_series", "schedule": timedelta(minutes=1)},
     # Backfills go on within a minute of whatever cut them off.
     "run meter backfills": {"task": "metering.tasks.run_meter_backfills", "schedule": timedelta(minutes=1)},

@@ -5,6 +5,7 @@ quarter hour to the month's end: the labels that no price looks at read "(other)
 dimensions where it has no other. Sums stay exact, and operators see it. What was counted before stays as it is.
 """
 
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
@@ -19,18 +20,23 @@ from metering.models import SeriesLimit
 
 TOO_MANY = """
 SELECT s.organisation_id, s.meter_id, count(*) FROM series s
-WHERE s.first_seen_at >= %s AND NOT EXISTS (
+WHERE s.first_seen_at >= %s {only} AND NOT EXISTS (
     SELECT FROM metering_serieslimit l
     WHERE l.organisation_id = s.organisation_id AND l.meter_id = s.meter_id AND l.ends_at = %s)
 GROUP BY 1, 2 HAVING count(*) > %s ORDER BY 1, 2"""
+ONLY = "AND (s.organisation_id, s.meter_id) IN (SELECT * FROM unnest(%s::bigint[], %s::bigint[]))"
 
 
-def bound_series(now: datetime) -> list[SeriesLimit]:
-    """Bound what has too many new series this month (UTC); returns the limits that are new."""
+def bound_series(now: datetime, *, only: Collection[tuple[int, int]] | None = None) -> list[SeriesLimit]:
+    """Bound what has too many new series this month (UTC), of all or of some (organisation, meter); returns the limits
+    that are new.
+    """
     month = now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     following = (month + timedelta(days=32)).replace(day=1)
     with connection.cursor() as cursor:
-        cursor.execute(TOO_MANY, [month, following, settings.SERIES_PER_MONTH])
+        pairs = [] if only is None else [list(one) for one in zip(*only, strict=True)]
+        statement = TOO_MANY.format(only="" if only is None else ONLY)
+        cursor.execute(statement, [month, *pairs, following, settings.SERIES_PER_MONTH])
         rows = cursor.fetchall()
     return [_bound(organisation_id, meter_id, count, now, following) for organisation_id, meter_id, count in rows]
 

@@ -1,6 +1,7 @@
 """The alarm clock of metering: each task is a sweep, safe to run twice at once. The rows are the queue."""
 
 import logging
+from collections.abc import Collection
 from dataclasses import asdict
 from datetime import timedelta
 
@@ -42,6 +43,8 @@ def fold_pending_batches() -> None:
     """Add pending batches to the totals until there are next to none, or enough for one task."""
     for _ in range(MOST_GROUPS):
         folded = aggregation.fold_pending(now=timezone.now())
+        if folded.crowded:
+            _bound(folded.crowded)
         if folded.events < CRUMBS_EVENTS and folded.batches < CRUMBS_BATCHES:
             return
     enqueue_on_commit(fold_pending_batches)
@@ -174,6 +177,10 @@ def run_meter_backfills() -> None:
 
 @shared_task
 def bound_series() -> None:
-    """Bound the meters of organisations that get too many new series."""
-    for limit in bounding.bound_series(timezone.now()):
+    """Bound the meters of organisations that get too many new series, a few at a time; a flood is met while folding."""
+    _bound()
+
+
+def _bound(only: Collection[tuple[int, int]] | None = None) -> None:
+    for limit in bounding.bound_series(timezone.now(), only=only):
         logger.warning("%s got %s new series this month: from now on they read (other).", limit, limit.series)

@@ -5,11 +5,12 @@ and days in the order of their keys, so that they wait for each other and never 
 what cannot be subtracted, one worker folds the organisation alone.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
+from django.conf import settings
 from django.db import connection, transaction
 
 from accounts.api_keys import touch_last_used
@@ -62,7 +63,7 @@ new_series AS (
     SELECT DISTINCT ON (organisation_id, series_id)
            organisation_id, series_id, meter_id, project_id, api_key_id, model, labels
     FROM keyed ORDER BY organisation_id, series_id
-    ON CONFLICT DO NOTHING
+    ON CONFLICT DO NOTHING RETURNING organisation_id, meter_id
 ),
 intervals AS (
     INSERT INTO usage_interval AS kept (organisation_id, series_id, starts_at, value, count)
@@ -79,7 +80,11 @@ days AS (
     ON CONFLICT (organisation_id, series_id, day)
     DO UPDATE SET value = kept.value + excluded.value, count = kept.count + excluded.count
 )
-SELECT api_key_id, max(last_time) FROM reading WHERE api_key_id IS NOT NULL GROUP BY api_key_id"""
+SELECT api_key_id, max(last_time), 0 FROM reading WHERE api_key_id IS NOT NULL GROUP BY api_key_id
+{crowded}"""
+# The organisations and meters that got many new series at once; no instant marks them.
+CROWDED = """UNION ALL
+SELECT organisation_id, NULL, meter_id FROM new_series GROUP BY organisation_id, meter_id HAVING count(*) >= %s"""
 
 MERGE = """
 WITH {entries},
@@ -88,10 +93,11 @@ new_series AS (
     SELECT DISTINCT ON (organisation_id, series_id)
            organisation_id, series_id, meter_id, project_id, api_key_id, model, labels
     FROM state ORDER BY organisation_id, series_id
-    ON CONFLICT DO NOTHING
+    ON CONFLICT DO NOTHING RETURNING organisation_id, meter_id
 ),
 {merges}
-SELECT api_key_id, max(last_time) FROM grouped WHERE api_key_id IS NOT NULL GROUP BY api_key_id"""
+SELECT api_key_id, max(last_time), 0 FROM grouped WHERE api_key_id IS NOT NULL GROUP BY api_key_id
+{crowded}"""
 
 # What is taken back whole leaves no total behind, as if it had never been.
 REMOVE_INTERVALS = """
@@ -117,6 +123,8 @@ class Folded:
 
     batches: int
     events: int
+    # (organisation, meter) that got so many new series in this fold that somebody should look if they are too many.
+    crowded: frozenset[tuple[int, int]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +168,25 @@ class _Work:
         types = {batch_id: types for batch_id, types in self.corrected_types.items() if batch_id in kept}
         return _Work(claimed, types, self.rules)
 
-    def folded(self) -> Folded:
-        return Folded(len(self.claimed), sum(one.event_count for one in self.claimed))
+    def folded(self, added: "_Added") -> Folded:
+        return Folded(len(self.claimed), sum(one.event_count for one in self.claimed), frozenset(added.crowded))
+
+
+@dataclass(frozen=True, slots=True)
+class _Added:
+    """What adding to the totals brought to light."""
+
+    # API key -> its latest event.
+    last_used: dict[int, datetime] = field(default_factory=dict)
+    # (organisation, meter) with many new series.
+    crowded: set[tuple[int, int]] = field(default_factory=set)
+
+    def note(self, rows: Iterable[tuple[int, datetime | None, int]]) -> None:
+        for one, at, meter_id in rows:
+            if at is None:
+                self.crowded.add((one, meter_id))
+            else:
+                self.last_used[one] = max(at, self.last_used.get(one, at))
 
 
 def fold_pending(*, now: datetime, limit_events: int = 50_000, organisation: Organisation | None = None) -> Folded:
@@ -174,12 +199,12 @@ def fold_pending(*, now: datetime, limit_events: int = 50_000, organisation: Org
         work = _claim_work(cursor, limit_events, organisation)
         alone = work.organisations_to_fold_alone()
         work = work.without(alone)
-        last_used = _add(cursor, work, now)
-    touch_last_used(last_used)
-    folded = work.folded()
+        added = _add(cursor, work, now)
+    touch_last_used(added.last_used)
+    folded = work.folded(added)
     for organisation_id in alone:
         one = _fold_alone(organisation_id, now=now, limit_events=limit_events)
-        folded = Folded(folded.batches + one.batches, folded.events + one.events)
+        folded = Folded(folded.batches + one.batches, folded.events + one.events, folded.crowded | one.crowded)
     return folded
 
 
@@ -245,26 +270,26 @@ def _fold_alone(organisation_id: int, *, now: datetime, limit_events: int) -> Fo
         rebuild_alone(cursor, organisation_id)
         cursor.execute(PLANNER)
         work = _claim_work(cursor, limit_events, Organisation(pk=organisation_id))
-        last_used = _add(cursor, work, now)
+        added = _add(cursor, work, now)
         if rest := others(work.rules):
             remake_corrected(cursor, organisation_id, list(work.corrected_types), rest)
-    touch_last_used(last_used)
-    return work.folded()
+    touch_last_used(added.last_used)
+    return work.folded(added)
 
 
-def _add(cursor: Any, work: _Work, now: datetime) -> dict[int, datetime]:
-    """Add the events of claimed batches to the totals and mark them; returns when each API key was last used."""
+def _add(cursor: Any, work: _Work, now: datetime) -> _Added:
+    """Add the events of claimed batches to the totals and mark them."""
+    added = _Added()
     if not work.claimed:
-        return {}
-    last_used: dict[int, datetime] = {}
+        return added
     sums, rest = summed(work.rules), others(work.rules)
-    found = _fold_sums(cursor, work.claimed, list(work.corrected_types), sums) if sums else []
-    found += _merge_others(cursor, work.claimed, rest) if rest else []
-    for api_key_id, at in found:
-        last_used[api_key_id] = max(at, last_used.get(api_key_id, at))
+    if sums:
+        added.note(_fold_sums(cursor, work.claimed, list(work.corrected_types), sums))
+    if rest:
+        added.note(_merge_others(cursor, work.claimed, rest))
     cursor.execute(MARK_FOLDED, [now, [batch.id for batch in work.claimed]])
     _follow(cursor, work, sums, now)
-    return last_used
+    return added
 
 
 def _follow(cursor: Any, work: _Work, rules: Sequence[Rule], now: datetime) -> None:
@@ -283,7 +308,7 @@ def _follow(cursor: Any, work: _Work, rules: Sequence[Rule], now: datetime) -> N
 
 def _fold_sums(
     cursor: Any, claimed: Sequence[_Claimed], correcting: list[int], rules: Sequence[Rule]
-) -> list[tuple[int, datetime]]:
+) -> list[tuple[int, datetime | None, int]]:
     keyed = readings(_events_of(claimed, rules), rules)
     corrections = None
     if correcting:
@@ -291,11 +316,11 @@ def _fold_sums(
         corrections = Sql(CORRECTIONS.format(condition=condition.text), condition.params)
         source = with_corrections(_events_of(claimed, rules, sign=", 1 AS sign"), condition)
         keyed = readings(source, rules, is_signed=True)
-    cursor.execute(FOLD.format(readings=keyed.text), keyed.params)
-    last_used = list(cursor.fetchall())
+    cursor.execute(FOLD.format(readings=keyed.text, crowded=CROWDED), [*keyed.params, _crowd()])
+    found = list(cursor.fetchall())
     if corrections:
         _remove_empty(cursor, readings(corrections, rules, is_signed=True))
-    return last_used
+    return found
 
 
 def _remove_empty(cursor: Any, keyed: Sql) -> None:
@@ -303,10 +328,18 @@ def _remove_empty(cursor: Any, keyed: Sql) -> None:
         cursor.execute(statement.format(readings=keyed.text), keyed.params)
 
 
-def _merge_others(cursor: Any, claimed: Sequence[_Claimed], rules: Sequence[Rule]) -> list[tuple[int, datetime]]:
+def _merge_others(
+    cursor: Any, claimed: Sequence[_Claimed], rules: Sequence[Rule]
+) -> list[tuple[int, datetime | None, int]]:
     found = entries(_events_of(claimed, rules, extra="key, "), rules)
-    cursor.execute(MERGE.format(entries=found.text, merges=merges(rules)), found.params)
+    statement = MERGE.format(entries=found.text, merges=merges(rules), crowded=CROWDED)
+    cursor.execute(statement, [*found.params, _crowd()])
     return list(cursor.fetchall())
+
+
+def _crowd() -> int:
+    """New series of one fold that are worth a look; fewer at a time are found by the sweep."""
+    return max(1, settings.SERIES_PER_MONTH // 20)
 
 
 def _events_of(claimed: Sequence[_Claimed], rules: Sequence[Rule], *, extra: str = "", sign: str = "") -> Sql:

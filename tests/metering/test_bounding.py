@@ -9,6 +9,7 @@ from metering.aggregation import compare_totals, rebuild_totals
 from metering.bounding import bound_series
 from metering.models import Series, SeriesLimit
 from metering.reports import UsageFilter, usage
+from metering.tasks import fold_pending_batches
 from tests.metering.meters_world import meter
 from tests.metering.usage_world import event, fold_all, send
 
@@ -98,3 +99,28 @@ def test_operators_and_customers_see_it(acme, client_for, operator, vera):
     other = client_for(vera).get(reverse("metering:usage", args=["acme"]), {"measure": "requests"})
     assert "Too many different values" not in other.content.decode()
     assert SeriesLimit.objects.get().series == 6
+
+
+def test_a_flood_is_bounded_right_after_the_fold_that_brought_it(acme, settings, time_machine):
+    time_machine.move_to(NOW, tick=False)
+    settings.SERIES_PER_MONTH = 40
+    meter("sizes", dimensions=["model", "end_user"])
+    meter("users", aggregation="unique_count", value_field="end_user", dimensions=["model", "end_user"])
+    send(*[event(acme.public_id, NOW, end_user=f"u-{n}", size=1) for n in range(39)], now=NOW)
+    fold_pending_batches()
+    assert not SeriesLimit.objects.exists()
+    send(*[event(acme.public_id, NOW, end_user=f"v-{n}", size=1) for n in range(3)], now=NOW)
+    fold_pending_batches()
+    assert {limit.meter.key for limit in SeriesLimit.objects.all()} == {"sizes", "users"}
+    assert by_user(acme) == {("(other)", "m-1"): 42}
+    assert compare_totals() == []
+
+
+def test_a_trickle_is_left_to_the_sweep(acme, settings):
+    settings.SERIES_PER_MONTH = 40
+    meter("sizes", dimensions=["model", "end_user"])
+    for number in range(42):
+        send(event(acme.public_id, NOW, end_user=f"u-{number}", size=1), now=NOW)
+        fold_pending_batches()
+    assert not SeriesLimit.objects.exists()
+    assert len(bound_series(NOW)) == 1
