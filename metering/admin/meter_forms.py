@@ -14,7 +14,7 @@ RULE = ("dimensions", "tiers", "filters")
 HELP = {
     "value_field": "A member of the event's data such as seconds, or a path such as usage.seconds. Empty for a count.",
     "dimensions": "Members or paths by which totals are kept apart, with commas: model, service_tier. "
-    "Past SERIES_PER_MONTH new sets of values in a month, and those of the events counted just then, they read (other).",
+    "Past SERIES_PER_MONTH new sets of values in a month, and those of the events counted then, they read (other).",
     "tiers": 'Dimensions made of a size: {"context_tier": {"fields": ["input_tokens", "cache_read_tokens"], "steps": '
     '[{"up_to": "200000", "label": "0"}, {"label": "200000"}]}}.',
     "filters": 'Conditions that must all hold: [{"field": "operation", "operator": "in", "values": ["chat"]}]. '
