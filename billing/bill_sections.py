@@ -20,6 +20,7 @@ ORDER = (
     (LineKind.ADJUSTMENT, "Adjustments for earlier periods"),
     (LineKind.DISCOUNT, "Discounts"),
     (LineKind.CREDIT, "Paid by credit"),
+    (LineKind.OWED, "Owed to you"),
 )
 
 

@@ -92,6 +92,11 @@ class Bill:
         return self.total_exact != 0 and self.total_minor < minimum_charge(self.currency)
 
     @property
+    def owed_minor(self) -> int:
+        """What it gives back, if it is below zero."""
+        return max(0, -self.total_minor)
+
+    @property
     def usage_minor(self) -> int:
         """What the usage of the period has of the rounded total."""
         return sum(line.amount_minor for line in self.lines if line.kind == LineKind.USAGE)

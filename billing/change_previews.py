@@ -1,5 +1,5 @@
-"""What a change of plan would do to the running bill, before anybody decides. Computes by the formula of the bill with
-the change imagined, before credit, which would hide what it costs; writes nothing."""
+"""What a change of plan, or cancelling, would do to the running bill, before anybody decides. Computes by the formula
+of the bill with the change imagined, before credit, which would hide what it costs; writes nothing."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +10,8 @@ from billing.bills import Bill, BillLine
 from billing.invoicing import bill_before_credit
 from billing.models import PlanVersion, Subscription, SubscriptionPhase
 from billing.models.invoices import LineKind
-from billing.subscribing import change_takes_effect, require_change_possible
+from billing.open_bills import OpenPeriod
+from billing.subscribing import cancellation_takes_effect, change_takes_effect, require_change_possible
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,28 @@ def preview_change(subscription: Subscription, version: PlanVersion, now: dateti
             bill = _bill_with(subscription, [*kept, phase], now)
             outcomes.append(Outcome(starts_at, bill, bill.total_minor - unchanged.total_minor))
     return ChangePreview(unchanged, *outcomes)
+
+
+@dataclass(frozen=True, slots=True)
+class CancellationPreview:
+    """The last bill with what was used until now, before credit."""
+
+    at_once: Bill
+    at_period_end: Bill
+
+
+def preview_cancellation(subscription: Subscription, now: datetime) -> CancellationPreview:
+    with remembering(anew=True):
+        subscription = schedules.with_terms(subscription)
+        bills = [_last_bill(subscription, now, at_once=at_once) for at_once in (True, False)]
+    return CancellationPreview(*bills)
+
+
+def _last_bill(subscription: Subscription, now: datetime, *, at_once: bool) -> Bill:
+    """Commitments are due on it, so it is computed as of its end; changes `ends_at` of the row in hand."""
+    subscription.ends_at = cancellation_takes_effect(subscription, now, at_once=at_once)
+    period = schedules.period_containing(subscription, now)
+    return OpenPeriod(subscription, period).bill_at(period.end)
 
 
 def _bill_with(subscription: Subscription, phases: list[SubscriptionPhase], now: datetime) -> Bill:

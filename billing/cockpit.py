@@ -3,8 +3,10 @@
 Reads only; each figure is one small query, and each names the list that it leads to.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any, Literal
 
 from django.db.models import Count, Max, Sum
@@ -14,7 +16,8 @@ from accounts.models import Organisation
 from billing.models import Invoice, StripeEvent, StripeInvoice, Subscription
 from billing.models.invoices import InvoiceState
 from billing.models.stripe_mirror import PushState
-from billing.money import format_money
+from billing.money import format_exact, format_money
+from billing.owed import owed_to_those_who_left
 from billing.schedules import period_containing
 from billing.unpriced import count_unpriced_models
 from metering import aggregation
@@ -67,7 +70,15 @@ def cockpit(now: datetime | None = None) -> Cockpit:
     now = now or timezone.now()
     return Cockpit(
         usage=(_events(now), _lag(now), _rejected(), _unmatched(now), _totals_check(now), *_admission(now)),
-        money=(_unpriced(now), _pushing(), _open_invoices(now), _issued(now), _stripe_inbox(now), _organisations()),
+        money=(
+            _unpriced(now),
+            _pushing(),
+            _open_invoices(now),
+            _issued(now),
+            _stripe_inbox(now),
+            _owed(),
+            _organisations(),
+        ),
         ended=tuple(_ended(now)),
     )
 
@@ -184,6 +195,16 @@ def _stripe_inbox(now: datetime) -> Gauge:
         "bad" if waiting else "good",
         "billing_stripeevent_changelist",
     )
+
+
+def _owed() -> Gauge:
+    sums: dict[str, Decimal] = defaultdict(Decimal)
+    for currency, left in owed_to_those_who_left().values_list("currency", "left"):
+        sums[currency] += left
+    value = ", ".join(format_exact(sums[currency], currency) for currency in sorted(sums)) or "nothing"
+    note = "paid for and not used: to be paid back" if sums else "nobody left with credit they paid for"
+    mood: Mood = "warn" if sums else "good"
+    return Gauge("Owed to customers who left", value, note, mood, "billing_creditgrant_changelist", "owed=left")
 
 
 def _organisations() -> Gauge:

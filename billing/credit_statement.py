@@ -29,6 +29,7 @@ class GrantStatus(StrEnum):
     USED_UP = "used_up"
     EXPIRED = "expired"
     REVERSED = "reversed"
+    PAID_BACK = "paid_back"
 
 
 # Those of which something is left.
@@ -39,6 +40,7 @@ STATUS_WORDS = {
     GrantStatus.USED_UP: "Used up",
     GrantStatus.EXPIRED: "Expired",
     GrantStatus.REVERSED: "Taken back",
+    GrantStatus.PAID_BACK: "Paid back",
 }
 
 
@@ -183,4 +185,6 @@ def _status(grant: Any, now: datetime) -> GrantStatus:
     # Past its end nothing is left of it, also before that is booked.
     if grant.left > 0 or grant.expired > 0:
         return GrantStatus.EXPIRED
+    if grant.paid_back > 0:
+        return GrantStatus.PAID_BACK
     return GrantStatus.REVERSED if grant.reversed > 0 else GrantStatus.USED_UP

@@ -150,14 +150,40 @@ def reverse_grant(
     request: HttpRequest | None = None,
 ) -> Decimal:
     """Take back what is left of a grant, or `at_most` so much of it; answers how much that was. Raises NothingLeft."""
+    return _take_out(
+        grant, LedgerKind.REVERSED, "credit.reversed", now=now, at_most=at_most, actor=actor, request=request
+    )
+
+
+def pay_back(
+    grant: CreditGrant, *, reference: str, now: datetime, actor: Actor = None, request: HttpRequest | None = None
+) -> Decimal:
+    """Book that the customer got what is left of a grant as money; answers how much. `reference` says how, for the
+    audit log. Sends no money. Raises NothingLeft."""
+    return _take_out(
+        grant, LedgerKind.PAID_BACK, "credit.paid_back", now=now, actor=actor, request=request, reference=reference
+    )
+
+
+def _take_out(
+    grant: CreditGrant,
+    kind: LedgerKind,
+    action: str,
+    *,
+    now: datetime,
+    at_most: Decimal | None = None,
+    actor: Actor,
+    request: HttpRequest | None,
+    **more: str,
+) -> Decimal:
     with transaction.atomic():
         [locked] = locked_grants(CreditGrant.objects.filter(pk=grant.pk))
         left = remaining([locked])[locked.pk]
         if left <= 0:
             raise NothingLeft
         left = left if at_most is None else min(left, at_most)
-        _move([(locked, left)], LedgerKind.REVERSED, now=now)
-        _record("credit.reversed", locked, left, actor=actor, request=request)
+        _move([(locked, left)], kind, now=now)
+        _record(action, locked, left, actor=actor, request=request, **more)
         tell_limit(locked.organisation, now)
     return left
 
@@ -228,20 +254,26 @@ def _entries(moved: LedgerTransaction, amounts: Iterable[tuple[CreditGrant, Deci
     for grant, amount in amounts:
         is_granted = moved.kind == LedgerKind.GRANTED
         source = LedgerAccount.GRANTED if is_granted else LedgerAccount.REMAINING
-        target = LedgerAccount.REMAINING if is_granted else LedgerAccount(moved.kind)
+        target = LedgerAccount.REMAINING if is_granted else _account_of(moved.kind)
         for account, change in ((source, amount.copy_negate()), (target, amount)):
             yield LedgerEntry(
                 organisation_id=moved.organisation_id, transaction=moved, grant=grant, account=account, amount=change
             )
 
 
-def _record(action: str, grant: CreditGrant, amount: Decimal, *, actor: Actor, request: HttpRequest | None) -> None:
+def _account_of(kind: str) -> LedgerAccount:
+    return LedgerAccount.REVERSED if kind == LedgerKind.PAID_BACK else LedgerAccount(kind)
+
+
+def _record(
+    action: str, grant: CreditGrant, amount: Decimal, *, actor: Actor, request: HttpRequest | None, **more: str
+) -> None:
     record(
         action,
         organisation=grant.organisation,
         actor=actor,
         subject_id=grant.public_id,
         subject_label=grant.reason,
-        details={"amount": str(amount), "currency": grant.currency},
+        details={"amount": str(amount), "currency": grant.currency, **more},
         request=request,
     )

@@ -20,10 +20,11 @@ from accounts.copying import copy_rows, copy_values
 from accounts.models import AuditEntry, Organisation
 from billing import rating
 from billing.bills import Bill
-from billing.crediting import book_draws, book_lapses
+from billing.crediting import book_draws, book_lapses, grant_credit
 from billing.evidence import decimal, evidence_of
 from billing.models import (
     BillingDetails,
+    GrantKind,
     Invoice,
     InvoiceCounter,
     InvoiceEmail,
@@ -34,6 +35,7 @@ from billing.models import (
 )
 from billing.models.invoices import InvoiceState
 from billing.models.subscriptions import SubscriptionState
+from billing.owed import amount_owed
 from billing.payers import parties_of
 from billing.schedules import goes_on_after
 from billing.subscribing import ensure_billing_details
@@ -80,6 +82,7 @@ def finalise(
         # What they may spend follows with the next sweep: a bill that is closed never makes it less.
         PrepaidTerms.objects.filter(organisation__in=organisations).update(told_at=None)
         _end(closings)
+        _keep_what_is_owed(invoices, closings, now)
         _record(invoices, actor=actor, request=request)
     return invoices
 
@@ -171,6 +174,22 @@ def _end(closings: Sequence[Closing]) -> None:
         subscription.state = SubscriptionState.CANCELLED
     if over:
         Subscription.objects.bulk_update(over, ["state"])
+
+
+def _keep_what_is_owed(invoices: Sequence[Invoice], closings: Sequence[Closing], now: datetime) -> None:
+    """Last bills below zero become credit, which any later bill can draw on and operators can pay back."""
+    for invoice, closing in zip(invoices, closings, strict=True):
+        amount = amount_owed(closing.bill)
+        if amount is not None:
+            reason = f"Owed from invoice {invoice.number}"
+            grant_credit(
+                invoice.organisation,
+                kind=GrantKind.OWED,
+                amount=amount,
+                currency=invoice.currency,
+                reason=reason,
+                now=now,
+            )
 
 
 def _record(invoices: Sequence[Invoice], *, actor: Actor, request: HttpRequest | None) -> None:

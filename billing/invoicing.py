@@ -24,6 +24,7 @@ from billing.bills import Bill, with_line
 from billing.finalising import Closing, finalise
 from billing.models import Invoice, Subscription
 from billing.open_bills import OpenPeriod, bill_with_credit
+from billing.owed import is_owed, with_owed_line
 from billing.periods import Period
 from billing.plan_credits import grant_included
 from billing.rated_usage import look_up_usage
@@ -116,8 +117,11 @@ def close_period(
 
 
 def bill_to_close(subscription: Subscription, period: Period, now: datetime) -> Bill:
-    """The running bill as closing would freeze it: credit pays, and what is too small to charge is carried over."""
+    """The running bill as closing would freeze it: credit pays, what is too small to charge is carried over, and what
+    a last bill gives back is kept as credit."""
     bill = bill_with_credit(OpenPeriod(subscription, period), now, is_closing=True)
+    if is_owed(subscription, bill):
+        return with_owed_line(bill)
     return with_line(bill, carried_out(bill)) if bill.is_too_small else bill
 
 

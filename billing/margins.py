@@ -33,7 +33,7 @@ from metering.models import Meter
 LOOK_BACK = timedelta(days=62)
 DAY = timedelta(days=1)
 # Amounts that move between bills, and how a bill is paid: neither is earned by a model.
-NO_REVENUE = frozenset({LineKind.CARRY_OVER, LineKind.CREDIT})
+NO_REVENUE = frozenset({LineKind.CARRY_OVER, LineKind.CREDIT, LineKind.OWED})
 
 type Place = tuple[date, str]  # day, model
 type Grouping = Literal["model", "organisation", "day"]

@@ -21,6 +21,7 @@ from billing.drawing import is_usable
 from billing.finalising import Closing, finalise
 from billing.invoicing import Closed, lock, require_counted
 from billing.models import Invoice, Subscription
+from billing.owed import is_owed, with_owed_line
 from billing.periods import Period
 
 logger = logging.getLogger(__name__)
@@ -86,5 +87,7 @@ def _final_bill(subscription: Subscription, now: datetime) -> Bill | None:
         rated_again=adjustments.rated_again,
     )
     usable = [one for one in holdings_of(subscription.organisation) if is_usable(one.grant, now)]
+    if is_owed(subscription, bill):
+        return with_owed_line(bill)
     paid = with_credit(bill, usable, bill_at=lambda _: bill)
     return with_line(paid, carried_out(paid)) if paid.is_too_small else paid

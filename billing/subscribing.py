@@ -178,15 +178,17 @@ def cancel(
     with transaction.atomic():
         locked = locked_current(subscription, now)
         locked.phases.filter(starts_at__gt=now).delete()
-        _set_end(locked, next_quarter_hour(now) if at_once else _end_of_what_runs(locked, now))
+        _set_end(locked, cancellation_takes_effect(locked, now, at_once=at_once))
         version = schedules.version_at(locked, now)
         write_estimates(locked.organisation, now)
         record_change("subscription.cancelled", locked, version, actor=actor, request=request, at_once=at_once)
     return locked
 
 
-def _end_of_what_runs(subscription: Subscription, now: datetime) -> datetime:
-    """Of the trial, so that whoever leaves it owes nothing, else of the period."""
+def cancellation_takes_effect(subscription: Subscription, now: datetime, *, at_once: bool) -> datetime:
+    """At the next quarter hour; or with the trial, so that whoever leaves it owes nothing, else with the period."""
+    if at_once:
+        return next_quarter_hour(now)
     trial_ends_at = subscription.trial_ends_at
     if trial_ends_at is not None and schedules.is_on_trial(subscription, now):
         return trial_ends_at

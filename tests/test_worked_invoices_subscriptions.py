@@ -9,10 +9,10 @@ import pytest
 from billing import catalogue
 from billing.couponing import redeem, save_coupon
 from billing.invoicing import close_period
-from billing.models import Coupon, Invoice, PlanVersion, Subscription
+from billing.models import Coupon, CreditGrant, Invoice, PlanVersion, Subscription
 from billing.money import format_money
 from billing.resting import end_pause, pause
-from billing.subscribing import change_plan, subscribe
+from billing.subscribing import cancel, change_plan, subscribe
 from tests.billing.billing_builders import LONG_AGO, at, meter, payg, price, subscribed, use
 
 pytestmark = pytest.mark.django_db
@@ -175,3 +175,29 @@ def test_a_coupon_for_two_months_that_runs_out(globex):
         [("Launch offer", "-$1.11"), ("Total", "$3.33")],
         [("Total", "$7.00")],
     ]
+
+
+def test_cancelled_in_the_middle_of_the_month(globex):
+    """Cancelled at 11:50 on 16 November, so at 12:00, after 15.5 of 30 days, with December's fee not charged yet.
+
+    $25.316666666667 of November's $49 are used, and $23.683333333333 come back. Half of the allowance is left:
+    15.5/30 of 2,000,000 = 1,033,333, so of 5,000,000 tokens 3,966,667 are charged: $3.966667. A commitment of $6
+    counts for its time: $3.10, which is met. -$23.683333333333 + $3.966667 = -$19.716666333333: $19.72 is owed.
+    What is left of a cent is rounded once.
+    """
+    team = plan("team", fee="49", included=2 * MILLION, least="6")
+    subscription = subscribed(globex, team, anchor=at(2026, 10))
+    close(subscription, 11)
+    use(globex, at(2026, 11, 10), input_tokens=5 * MILLION)
+    cancel(subscription, now=at(2026, 11, 16, 11, 50), at_once=True)
+
+    last = close(subscription, 12)
+
+    assert exact(last) == [Decimal("-23.683333333333"), Decimal("3.966667"), Decimal("19.72")]
+    assert printed(last) == [
+        ("Team plan, unused part", "-$23.69"),  # down to -2,369 and 396 cents; the odd one goes to .6667, not .66666666
+        ("Input tokens", "$3.97"),
+        ("Owed to you, kept as credit", "$19.72"),
+        ("Total", "$0.00"),
+    ]
+    assert (last.period_end, CreditGrant.objects.get().amount) == (at(2026, 11, 16, 12), Decimal("19.72"))

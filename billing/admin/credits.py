@@ -33,6 +33,7 @@ from billing.admin.row_fields import meter_choices
 from billing.credit_statement import GrantState, movements, pays_for, state_of
 from billing.models import CreditGrant, GrantKind, LedgerTransaction
 from billing.money import format_exact
+from billing.owed import owed_to_those_who_left
 from billing.plan_words import meter_names
 
 ZERO = Decimal(0)
@@ -124,7 +125,7 @@ class Preview:
 def _preview(form: GrantForm, now: datetime) -> Preview:
     values = form.terms | {"effective_at": form.terms["effective_at"] or now, "created_at": now}
     grant = CreditGrant(organisation=form.cleaned_data["organisation"], **values)
-    nothing_used = {"used": ZERO, "left": grant.amount, "expired": ZERO, "reversed": ZERO}
+    nothing_used = {"used": ZERO, "left": grant.amount, "expired": ZERO, "reversed": ZERO, "paid_back": ZERO}
     for name, amount in nothing_used.items():
         setattr(grant, name, amount)
     return Preview(state_of(grant, now), pays_for(grant, meter_names()))
@@ -146,15 +147,26 @@ class StatusFilter(admin.SimpleListFilter):
         return queryset
 
 
+class OwedFilter(admin.SimpleListFilter):
+    title = "customers who left"
+    parameter_name = "owed"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("left", "Owed to customers who left")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(pk__in=owed_to_those_who_left().values("pk")) if self.value() else queryset
+
+
 @admin.register(CreditGrant)
 class CreditGrantAdmin(ReadOnlyAdmin):
     list_display = ("public_id", "organisation", "kind", "granted", "left_of_it", "state", "expires_at", "reason")
     fields = ("public_id", "organisation", "kind", "reason", "priority", "created_at")
-    list_filter = (StatusFilter, "kind", "currency", ("expires_at", admin.EmptyFieldListFilter))
+    list_filter = (StatusFilter, OwedFilter, "kind", "currency", ("expires_at", admin.EmptyFieldListFilter))
     list_select_related = ("organisation",)
     search_fields = ("public_id", "organisation__slug", "organisation__name", "organisation__public_id", "reason")
     search_help_text = "Id, organisation or reason"
-    actions_detail = ("take_back",)
+    actions_detail = ("take_back", "note_payment")
     change_form_template = "billing/admin/credit_grant.html"
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -239,6 +251,32 @@ class CreditGrantAdmin(ReadOnlyAdmin):
         try:
             taken = crediting.reverse_grant(grant, now=timezone.now(), actor=operator_of(request), request=request)
             messages.success(request, f"{format_exact(taken, grant.currency)} is taken back.")
+        except DomainError as error:
+            messages.error(request, error.sentence)
+        return redirect(reverse("admin:billing_creditgrant_change", args=[grant.pk]))
+
+    @action(description="Paid back…", url_path="payment", permissions=("act",))
+    def note_payment(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        grant = get_object_or_404(self.get_queryset(request), pk=object_id)
+        left, reference = format_exact(grant.left, grant.currency), request.POST.get("reason", "").strip()
+        if request.method != "POST" or not reference:
+            context = {
+                **self.admin_site.each_context(request),
+                "title": f"Was {left} paid back to {grant.organisation}?",
+                "opts": self.opts,
+                "rows": [grant.reason],
+                "consequence": "This sends no money: it notes that you did. Nothing is left of the credit then, and "
+                "the customer sees it as paid back. It cannot be undone.",
+                "label": "It was paid back",
+                "reason": "How: a bank reference, or the refund's id at Stripe",
+                "is_reason_missing": request.method == "POST",
+                "longest_reason": crediting.LONGEST_REASON,
+            }
+            return TemplateResponse(request, "accounts/admin_confirm.html", context)
+        try:
+            by: dict[str, Any] = {"actor": operator_of(request), "request": request}
+            paid = crediting.pay_back(grant, reference=reference[: crediting.LONGEST_REASON], now=timezone.now(), **by)
+            messages.success(request, f"{format_exact(paid, grant.currency)} is noted as paid back.")
         except DomainError as error:
             messages.error(request, error.sentence)
         return redirect(reverse("admin:billing_creditgrant_change", args=[grant.pk]))

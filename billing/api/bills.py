@@ -82,7 +82,9 @@ WHOLE_INVOICE = {
 
 
 class LineOutput(serializers.Serializer):
-    kind = serializers.CharField(help_text="`flat_fee`, `usage`, `commitment`, `adjustment` or `carry_over`.")
+    kind = serializers.CharField(
+        help_text="`flat_fee`, `usage`, `commitment`, `discount`, `adjustment`, `credit`, `carry_over` or `owed`."
+    )
     description = serializers.CharField()
     meter = serializers.CharField(help_text="Empty where the line belongs to none.")
     model = serializers.CharField(help_text="Empty where the line belongs to none.")

@@ -22,18 +22,25 @@ class GrantKind(models.TextChoices):
     PROMOTIONAL = "promotional", "Promotional"
     PLAN = "plan", "Comes with the plan"
     PURCHASED = "purchased", "Purchased"
+    # What a last bill gave back; see `billing.owed`.
+    OWED = "owed", "From a last bill"
 
 
 class CreditGrantRows(OrganisationQuerySet["CreditGrant"]):
     def with_sums(self) -> Self:
-        """Each grant with what was `used`, is `left`, has `expired` and was `reversed` of it."""
+        """Each grant with what was `used`, is `left`, has `expired` and was `reversed` of it, also what of that was
+        `paid_back`."""
         return self.annotate(
-            used=_sum_of("used"), left=_sum_of("remaining"), expired=_sum_of("expired"), reversed=_sum_of("reversed")
+            used=_sum_of("used"),
+            left=_sum_of("remaining"),
+            expired=_sum_of("expired"),
+            reversed=_sum_of("reversed"),
+            paid_back=_sum_of("reversed", entries__transaction__kind="paid_back"),
         )
 
 
-def _sum_of(account: str) -> Any:
-    return Coalesce(Sum("entries__amount", filter=Q(entries__account=account)), Decimal(0))
+def _sum_of(account: str, **more: str) -> Any:
+    return Coalesce(Sum("entries__amount", filter=Q(entries__account=account, **more)), Decimal(0))
 
 
 class CreditGrant(OrganisationOwned):
@@ -81,6 +88,8 @@ class LedgerKind(models.TextChoices):
     USED = "used", "Used"
     EXPIRED = "expired", "Expired"
     REVERSED = "reversed", "Reversed"
+    # Reversed, and given to the customer as money.
+    PAID_BACK = "paid_back", "Paid back"
 
 
 class LedgerTransaction(OrganisationOwned):

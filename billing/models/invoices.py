@@ -87,6 +87,7 @@ class LineKind(models.TextChoices):
     ADJUSTMENT = "adjustment", "Late usage of an earlier period"
     CREDIT = "credit", "Credit"
     CARRY_OVER = "carry_over", "Carried over"
+    OWED = "owed", "Owed to the customer"
 
 
 # Lines that follow from the usage of a period: rating it again gives them again.

@@ -14,6 +14,7 @@ from billing import invoicing, schedules
 from billing.bill_sections import sections_of, usage_without_charge
 from billing.models import Invoice, Subscription
 from billing.money import minimum_charge
+from billing.owed import is_owed
 from billing.periods import Period
 from billing.plan_words import meter_names
 
@@ -56,6 +57,7 @@ def _bill_context(subscription: Subscription, asked: str | None, now: datetime) 
     running = invoicing.running_bill(subscription, now, period=period)
     return context | {
         "bill": running,
+        "is_owed": is_owed(subscription, running),
         "meter_names": meter_names(),
         "sections": sections_of(running.lines),
         "without_charge": usage_without_charge(running.unpriced, running.uncovered),

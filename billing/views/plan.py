@@ -130,7 +130,9 @@ def subscription_cancellation(request: MemberRequest) -> HttpResponse:
     return _confirm(
         request,
         "billing/subscription_cancellation.html",
-        period=schedules.current_period(subscription, now),
+        preview=change_previews.preview_cancellation(subscription, now),
+        rest=schedules.rest_at(subscription, now),
+        ends_at=subscribing.cancellation_takes_effect(subscription, now, at_once=False),
         zone=subscription.zone,
     )
 

@@ -113,7 +113,7 @@ def test_a_bill_below_zero_draws_nothing(globex):
 
     invoice = close_period(subscription, now=AFTER_NOVEMBER)
 
-    assert [line.kind for line in invoice.lines.all()] == ["flat_fee", "carry_over"]
+    assert [line.kind for line in invoice.lines.all()] == ["flat_fee", "owed"]
     assert left_of(grant) == 5
 
 

@@ -13,7 +13,13 @@ SHORT, LONG = 3, 25
 # Queries of a page at most, of which session, user and membership are three. Bills, which credit pays, take more,
 # and a change of plan shows three bills.
 FEW = 20
-MOST = {"billing:bill": 27, "billing:bill_by_project": 28, "billing:overview": 33, "billing:plan_change": 47}
+MOST = {
+    "billing:bill": 27,
+    "billing:bill_by_project": 28,
+    "billing:overview": 33,
+    "billing:plan_change": 47,
+    "billing:subscription_cancellation": 21,
+}
 
 
 def costs(client: Any, world: World) -> dict[str, int]:
