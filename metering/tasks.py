@@ -151,7 +151,7 @@ def carry_on_usage_imports() -> None:
 @shared_task
 def compare_totals() -> None:
     """Recompute every total from its events; the result is kept as a TotalsCheck and logged when it is bad."""
-    started_at = timezone.now()
+    started_at, backfills = timezone.now(), MeterBackfill.objects.unfinished().count()
     differences = aggregation.compare_totals()
     if differences:
         logger.error("%s totals are not what their events say: see the totals check.", len(differences))
@@ -159,6 +159,7 @@ def compare_totals() -> None:
         started_at=started_at,
         finished_at=timezone.now(),
         events_kept_from=DroppedMonth.objects.events_kept_from(),
+        backfills=backfills,
         differences=len(differences),
         detail=[asdict(one) for one in differences[:MOST_DETAIL]],
     )

@@ -9,7 +9,7 @@ from metering.models import TotalsCheck
 
 @admin.register(TotalsCheck)
 class TotalsCheckAdmin(ReadOnlyAdmin):
-    list_display = ("started_at", "finished_at", "differences", "result", "events_kept_from")
+    list_display = ("started_at", "finished_at", "differences", "result", "backfills", "events_kept_from")
 
     @display(description="Result", label={"right": "success", "wrong": "danger"})
     def result(self, check: TotalsCheck) -> str:

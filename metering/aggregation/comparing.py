@@ -10,6 +10,8 @@ from decimal import Decimal
 from typing import Literal
 
 from django.db import connection, transaction
+from django.db.models import Q
+from django.utils import timezone
 
 from accounts.models import Organisation
 from metering import quarter_hours
@@ -17,7 +19,7 @@ from metering.aggregation.counting import counting
 from metering.aggregation.expecting import DAY_VALUES, DAYS, expected
 from metering.aggregation.members import Sql
 from metering.aggregation.rules import event_types, rules_between
-from metering.models import DroppedMonth
+from metering.models import DroppedMonth, MeterBackfill, Series
 
 # Events and batches are joined by hashing: a table without statistics looks small and would be read once per batch.
 PLANNER = "SET LOCAL enable_nestloop = off; SET LOCAL jit = off; SET LOCAL work_mem = '64MB'"
@@ -35,7 +37,7 @@ kept AS (
     SELECT series_id, starts_at, value, count, latest_at, latest_key FROM usage_interval
     WHERE organisation_id = %s AND starts_at >= %s AND starts_at < %s
 )
-SELECT series_id, starts_at, expected.value, expected.count, kept.value, kept.count
+SELECT series_id, starts_at, expected.value, expected.count, kept.value, kept.count, expected.meter_id
 FROM expected FULL JOIN kept USING (series_id, starts_at)
 WHERE (expected.value, expected.count, expected.latest_at, expected.latest_key)
       IS DISTINCT FROM (kept.value, kept.count, kept.latest_at, kept.latest_key)
@@ -47,7 +49,7 @@ kept AS (
     SELECT series_id, starts_at, digest FROM usage_unique
     WHERE organisation_id = %s AND starts_at >= %s AND starts_at < %s
 )
-SELECT series_id, starts_at, count(e.digest), NULL, count(kept.digest), NULL
+SELECT series_id, starts_at, count(e.digest), NULL, count(kept.digest), NULL, NULL
 FROM expected_value e FULL JOIN kept USING (series_id, starts_at, digest)
 GROUP BY series_id, starts_at HAVING count(*) FILTER (WHERE e.digest IS NULL OR kept.digest IS NULL) > 0
 ORDER BY starts_at, series_id"""
@@ -98,7 +100,8 @@ def compare_totals(
     """Every difference between totals and events, and between days and quarter hours; empty is good.
 
     `start` and `end` bound the quarter hours that are compared; days are always compared whole. Quarter hours of which
-    events were dropped are left out: see `DroppedMonth.objects.events_kept_from`.
+    events were dropped are left out (see `DroppedMonth.objects.events_kept_from`), and of a meter that a backfill lets
+    begin earlier what that has not made yet. Once it is done they are compared like all others.
     """
     organisations = Organisation.objects.order_by("pk") if organisation is None else [organisation]
     return [
@@ -130,7 +133,10 @@ def _compare_intervals(
 
 
 def _compare_range(organisation: Organisation, first: datetime, last: datetime) -> Iterator[Difference]:
+    looked_at = timezone.now()
+    under_way = [(one, one.missing_from(organisation.pk)) for one in MeterBackfill.objects.unfinished()]
     wanted = expected_totals(organisation, first, last)
+    meters: dict[str, int] = {}
     periods: dict[Period, str] = {"interval": COMPARE_INTERVALS, "values": COMPARE_VALUES}
     for period, statement in periods.items():
         with transaction.atomic(), connection.cursor() as cursor:
@@ -138,8 +144,26 @@ def _compare_range(organisation: Organisation, first: datetime, last: datetime) 
             sql = statement.format(expected=wanted.text)
             cursor.execute(sql, [*wanted.params, organisation.pk, first, last])
             rows = cursor.fetchall()
-        for series_id, at, *figures in rows:
-            yield Difference(organisation.pk, str(series_id), period, at, *figures)
+        if rows:
+            begun = MeterBackfill.objects.filter(Q(finished_at=None) | Q(finished_at__gte=looked_at))
+            under_way += [(one, one.start) for one in begun.exclude(pk__in=[one.pk for one, _ in under_way])]
+        if rows and under_way:
+            meters |= _meters_of(organisation, {str(row[0]): row[-1] for row in rows})
+        for series_id, at, *figures, _ in rows:
+            meter_id = meters.get(str(series_id))
+            is_missing_yet = any(
+                one.meter_id == meter_id and start is not None and start <= at < one.end for one, start in under_way
+            )
+            if not is_missing_yet:
+                yield Difference(organisation.pk, str(series_id), period, at, *figures)
+
+
+def _meters_of(organisation: Organisation, known: dict[str, int | None]) -> dict[str, int]:
+    """Series -> meter: those that the statement named, and those that are stored."""
+    unnamed = [one for one, meter_id in known.items() if meter_id is None]
+    rows = Series.objects.filter(organisation=organisation, id__in=unnamed).values_list("id", "meter_id")
+    named = {one: meter_id for one, meter_id in known.items() if meter_id is not None}
+    return named | {str(one): meter_id for one, meter_id in rows}
 
 
 def _compare_days(organisation: Organisation) -> Iterator[Difference]:

@@ -1,5 +1,6 @@
 """Backfills: a meter counting events that came in before it was defined. The row is the job, and says how far it is."""
 
+from datetime import datetime
 from typing import Self
 
 from django.db import models
@@ -48,3 +49,12 @@ class MeterBackfill(models.Model):
 
     def __str__(self) -> str:
         return f"{self.meter} from {self.start:%Y-%m-%d %H:%M}"
+
+    def missing_from(self, organisation_id: int) -> datetime | None:
+        """From when up to `end` an organisation's totals are still to be made; None: they are made."""
+        if self.finished_at is not None:
+            return None
+        if self.organisation_id == organisation_id:
+            return self.done_until
+        is_done = self.organisation_id is not None and organisation_id < self.organisation_id
+        return None if is_done else self.start

@@ -11,6 +11,8 @@ class TotalsCheck(models.Model):
     finished_at = models.DateTimeField()
     # Totals before this were left out, since events that they rest on were dropped. Null: none were.
     events_kept_from = models.DateTimeField(null=True)
+    # Backfills that were under way: what they had not made yet was left out. See the next check for that.
+    backfills = models.PositiveIntegerField(default=0, db_default=0)
     # How many totals were not what their events say; 0 is as it should be.
     differences = models.PositiveIntegerField()
     # The first of them, as text: organisation, series, period, figures.

@@ -6,13 +6,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import time_machine
 from django.core.management import call_command
+from django.db.models import F
 from django.urls import reverse
 
 from accounts.models import AuditEntry
 from metering import tasks
 from metering.aggregation import compare_totals
 from metering.backfilling import BackfillRuns, BackfillTooEarly, NothingToBackfill, run_backfill, start_backfill
-from metering.models import BillingWindow, MeterBackfill
+from metering.models import BillingWindow, Meter, MeterBackfill, Series, UsageInterval
 from metering.reports import usage
 from tests.metering.meters_world import KINDS, figure, meter
 from tests.metering.usage_world import correction, event, fold_all, send
@@ -86,6 +87,43 @@ def test_late_events_count_once_while_it_runs(events, acme, globex):
     assert figures(acme) == {"size_sum": sum(SIZES) + 1002}
     assert figures(globex) == {"size_sum": sum(SIZES) + 2}
     assert compare_totals() == []
+
+
+def test_the_comparison_leaves_out_what_is_not_made_yet_and_nothing_else(events, acme, globex):
+    sizes, users = (
+        meter("size_sum", effective_from=NOW),
+        meter("size_ids", aggregation="unique_count", effective_from=NOW),
+    )
+    requests = Meter.objects.get(key="requests")
+    for one in (sizes, users):
+        start_backfill(one, START, now=NOW, actor="test")
+    fold_all(NOW)  # the event that came later counts at once, in the midst of what is missing
+    for steps in range(8):
+        assert compare_totals() == [], steps
+        for row in MeterBackfill.objects.unfinished():
+            run_backfill(row, now=NOW, steps=1)
+    spoilt = {"value": F("value") + 1}
+    UsageInterval.objects.filter(series_id__in=ids_of(requests)).update(**spoilt)
+    assert {one.series_id for one in compare_totals() if one.period == "interval"} == ids_of(requests)
+    for row in MeterBackfill.objects.unfinished():
+        run(row)
+    UsageInterval.objects.filter(series_id__in=ids_of(sizes)).update(**spoilt)
+    found = {one.series_id for one in compare_totals() if one.period == "interval"}
+    assert found == ids_of(requests) | ids_of(sizes)
+
+
+def test_what_a_backfill_has_made_already_is_compared_while_it_goes_on(events, acme, globex):
+    one = meter("size_sum", effective_from=NOW)
+    row = start_backfill(one, START, now=NOW, actor="test")
+    run_backfill(row, now=NOW, steps=3)
+    made = UsageInterval.objects.filter(series_id__in=ids_of(one))
+    assert made.exists()
+    made.update(value=0)
+    assert compare_totals() != []
+
+
+def ids_of(one):
+    return {str(pk) for pk in Series.objects.filter(meter=one).values_list("id", flat=True)}
 
 
 def test_doing_a_day_again_changes_nothing(events, globex):

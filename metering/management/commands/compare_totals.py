@@ -9,7 +9,7 @@ from django.core.management.base import CommandParser
 from accounts.commands import JsonCommand
 from metering.aggregation import compare_totals
 from metering.management.arguments import find_organisation, instant
-from metering.models import DroppedMonth
+from metering.models import DroppedMonth, MeterBackfill
 
 # More than this helps nobody; `differences` counts them all.
 MOST_SHOWN = 200
@@ -25,10 +25,12 @@ class Command(JsonCommand):
         parser.add_argument("--end", type=instant, help="Instant before which to compare.")
 
     def run(self, **options: Any) -> dict[str, Any]:
+        backfills = MeterBackfill.objects.unfinished().count()
         one = find_organisation(options["organisation"]) if options["organisation"] else None
         found = compare_totals(one, options["start"], options["end"])
         return {
             "events_kept_from": DroppedMonth.objects.events_kept_from(),
+            "backfills_under_way": backfills,
             "differences": len(found),
             "items": [asdict(difference) for difference in found[:MOST_SHOWN]],
         }
