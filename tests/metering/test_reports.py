@@ -21,7 +21,7 @@ from metering.reports import (
     usage,
 )
 from tests import factories
-from tests.metering.usage_world import event, fold_all, send
+from tests.metering.usage_world import correction, event, fold_all, send
 
 pytestmark = pytest.mark.django_db
 
@@ -260,6 +260,30 @@ def test_live_rate_counts_recent_tokens_folded_or_not(acme, key):
     assert (rate.tokens, rate.per_minute) == (Decimal(150), Decimal(30))
     fold_all(NOW)
     assert live_rate(acme, NOW).tokens == 150
+
+
+def test_live_rate_knows_of_conditions_and_corrections_as_totals_do(acme, key, monkeypatch):
+    output = Meter.objects.get(key="output_tokens")
+    output.filters = [{"field": "operation", "operator": "eq", "values": ["chat"]}]
+    output.save()
+    at = NOW - timedelta(minutes=2)
+    send(event(key, at, event_id="a", input_tokens=100, output_tokens=9, operation="chat"), now=NOW)
+    send(event(key, at, event_id="b", input_tokens=50, output_tokens=70, operation="embed"), now=NOW)
+    send(event(key, at, event_id="c", input_tokens="7", output_tokens=None), now=NOW)
+    assert live_rate(acme, NOW).tokens == 166
+    send(correction(key, "a", NOW), now=NOW)
+    send(correction(key, "b", NOW, data={"model": "m-1", "input_tokens": 60}), now=NOW)
+    assert live_rate(acme, NOW).tokens == 67
+    fold_all(NOW)
+    assert live_rate(acme, NOW).tokens == 67
+    monkeypatch.setattr("metering.reports.freshness.LIVE_EVENTS", 1)
+    assert live_rate(acme, NOW).tokens == 67
+
+
+def test_live_rate_counts_no_meter_that_begins_later(acme, key):
+    Meter.objects.filter(key="output_tokens").update(effective_from=NOW + HOUR)
+    send(event(key, NOW - timedelta(minutes=2), input_tokens=1, output_tokens=9), now=NOW)
+    assert live_rate(acme, NOW).tokens == 1
 
 
 def test_live_rate_of_a_flood_comes_from_quarter_hours(acme, key, monkeypatch):
