@@ -13,7 +13,7 @@ from django.db.models import Count, Max, Sum
 from django.utils import timezone
 
 from accounts.models import Organisation
-from billing.models import Invoice, StripeEvent, StripeInvoice, Subscription
+from billing.models import CreditsCheck, Invoice, StripeEvent, StripeInvoice, Subscription
 from billing.models.invoices import InvoiceState
 from billing.models.stripe_mirror import PushState
 from billing.money import format_exact, format_money
@@ -77,6 +77,7 @@ def cockpit(now: datetime | None = None) -> Cockpit:
             _issued(now),
             _stripe_inbox(now),
             _owed(),
+            _credits(now),
             _organisations(),
         ),
         ended=tuple(_ended(now)),
@@ -205,6 +206,17 @@ def _owed() -> Gauge:
     note = "paid for and not used: to be paid back" if sums else "nobody left with credit they paid for"
     mood: Mood = "warn" if sums else "good"
     return Gauge("Owed to customers who left", value, note, mood, "billing_creditgrant_changelist", "owed=left")
+
+
+def _credits(now: datetime) -> Gauge:
+    last = CreditsCheck.objects.first()
+    if last is None:
+        return Gauge("Credit against invoices", "–", "added up every night; not yet")
+    is_stale = last.finished_at < now - COMPARED_WITHIN
+    value = f"{last.differences:,} differences" if last.differences else "equal"
+    note = f"added up {last.finished_at:%d %b, %H:%M} UTC" + (", and not since" if is_stale else "")
+    mood: Mood = "bad" if last.differences else "warn" if is_stale else "good"
+    return Gauge("Credit against invoices", value, note, mood, "billing_creditscheck_changelist")
 
 
 def _organisations() -> Gauge:

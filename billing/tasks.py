@@ -1,11 +1,15 @@
 """Alarm clocks of billing: each wakes one verb. All are safe to run twice at once and late."""
 
+import logging
+from dataclasses import asdict
+
 from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
 from billing import (
     announcing,
+    credit_checks,
     crediting,
     forecasting,
     invoicing,
@@ -24,6 +28,11 @@ from billing import (
     top_ups,
     trial_reminders,
 )
+from billing.models import CreditsCheck
+
+logger = logging.getLogger(__name__)
+
+MOST_DETAIL = 100
 
 
 class ClosingFailed(Exception):
@@ -151,3 +160,18 @@ def send_receipts() -> None:
 @shared_task
 def grant_plan_credit() -> None:
     plan_credits.grant_due_credit(timezone.now())
+
+
+@shared_task
+def check_credits() -> None:
+    """Add up the ledger of credit; the result is kept as a CreditsCheck and logged when it is bad."""
+    started_at = timezone.now()
+    findings = credit_checks.check_credits()
+    if findings:
+        logger.error("%s things in the ledger of credit do not add up: see the credit check.", len(findings))
+    CreditsCheck.objects.create(
+        started_at=started_at,
+        finished_at=timezone.now(),
+        differences=len(findings),
+        detail=[asdict(one) for one in findings[:MOST_DETAIL]],
+    )

@@ -74,6 +74,8 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "make forecasts": {"task": "billing.tasks.make_forecasts", "schedule": timedelta(minutes=5)},
     # The balance leaves expired credit out by itself; this books it.
     "expire credits": {"task": "billing.tasks.expire_credits", "schedule": timedelta(minutes=5)},
+    # At night, beside the other comparisons.
+    "check credits": {"task": "billing.tasks.check_credits", "schedule": crontab(hour=3, minute=35)},
     # Periods begin at any quarter hour, and the credit that comes with them is then wanted.
     "grant plan credit": {"task": "billing.tasks.grant_plan_credit", "schedule": timedelta(minutes=1)},
     # What prepaid organisations may spend, at what their usage really costs; also what expired or began since.

@@ -332,6 +332,7 @@ ADMIN_NAVIGATION = [
             ("Invoices", "receipt_long", "billing_invoice"),
             ("Credit", "savings", "billing_creditgrant"),
             ("Credit ledger", "account_balance", "billing_ledgertransaction"),
+            ("Credit checks", "balance", "billing_creditscheck"),
             ("Plans", "sell", "billing_plan"),
             ("Price book", "menu_book", "billing_price"),
             ("Price proposals", "rule", "billing_priceproposal"),

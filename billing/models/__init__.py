@@ -8,6 +8,7 @@ from billing.models.credits import (
     LedgerKind,
     LedgerTransaction,
 )
+from billing.models.credits_checks import CreditsCheck
 from billing.models.forecasts import Forecast
 from billing.models.invoice_emails import InvoiceEmail
 from billing.models.invoices import Invoice, InvoiceCounter, InvoiceLine
@@ -32,6 +33,7 @@ __all__ = [
     "CouponRedemption",
     "CreditGrant",
     "CreditPurchase",
+    "CreditsCheck",
     "EstimatesWritten",
     "Forecast",
     "GrantKind",

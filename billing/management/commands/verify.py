@@ -11,6 +11,7 @@ from accounts.commands import JsonCommand
 from accounts.models import Organisation
 from accounts.organisations import find_organisation
 from billing.bill_checks import check_invoice, is_checkable, noted_seal
+from billing.credit_checks import check_credits
 from billing.models import Invoice
 from metering.aggregation import compare_totals
 from metering.seal_checks import check_seals
@@ -21,8 +22,8 @@ MOST_SHOWN = 200
 
 class Command(JsonCommand):
     help = (
-        "Check events against their seals and the chain of seals, totals against events, and the quantities of "
-        "invoices against events. Exit code 1 when something differs."
+        "Check events against their seals and the chain of seals, totals against events, the quantities of "
+        "invoices against events, and credit against invoices. Exit code 1 when something differs."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -41,6 +42,8 @@ class Command(JsonCommand):
         sealed = check_seals(organisation, now=timezone.now(), heads=heads)
         self.stderr.write("Totals against events …")
         totals = compare_totals(organisation)
+        self.stderr.write("Credit against invoices …")
+        credit = check_credits(organisation)
         self.stderr.write("Invoices against events …")
         checkable = [invoice for invoice in invoices if is_checkable(invoice)]
         quantities = [finding for invoice in checkable for finding in check_invoice(invoice)]
@@ -53,9 +56,10 @@ class Command(JsonCommand):
             "events_checked": sealed.events,
             "invoices_checked": len(checkable),
             "invoices_no_longer_checkable": len(invoices) - len(checkable),
-            "differences": len(sealed.findings) + len(totals) + len(quantities),
+            "differences": len(sealed.findings) + len(totals) + len(quantities) + len(credit),
             "seal_findings": [asdict(finding) for finding in sealed.findings[:MOST_SHOWN]],
             "total_findings": [asdict(difference) for difference in totals[:MOST_SHOWN]],
+            "credit_findings": [asdict(finding) for finding in credit[:MOST_SHOWN]],
             "invoice_findings": [asdict(finding) for finding in quantities[:MOST_SHOWN]],
         }
 
