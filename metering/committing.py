@@ -5,6 +5,7 @@ an identity turns out to be known is it looked at one by one. Every way ends wit
 """
 
 from collections.abc import Callable
+from datetime import date
 from operator import attrgetter
 
 from django.db import DatabaseError, OperationalError, connection, transaction
@@ -22,11 +23,12 @@ from metering.event_store import (
     lock_month_turn,
     months_to_search,
     near_month_turn,
+    open_batches,
 )
 from metering.group_commit import SmallRequest, insert_together
 from metering.models.dropped_months import DroppedMonth
 from metering.models.events import RejectionReason
-from metering.partitions import ensure_partitions, month_of
+from metering.partitions import ensure_partitions, month_of, months_kept
 from metering.rejections import Rejection, keep_rejections
 from metering.terms import Terms, tolerance
 from metering.verdicts import Verdict, conflict_of, differences, duplicate, refused, rejection_of
@@ -88,7 +90,7 @@ def _store_together(
     candidates: list[Candidate], rejections: list[Rejection], origin: Origin, terms: Terms
 ) -> dict[int, Verdict]:
     """The path of a few new events, in one statement with the requests of the same moment."""
-    months = months_to_search(terms.now, terms.window.oldest, tolerance())
+    months = _earlier_months(terms)
     left = insert_together(SmallRequest(candidates, origin, months, is_token_confirmed=terms.confirm is None))
     if not left:
         return {}
@@ -99,14 +101,21 @@ def _store_together(
 def _store_new(
     candidates: list[Candidate], rejections: list[Rejection], origin: Origin, terms: Terms
 ) -> dict[int, Verdict]:
-    """The fast path: whatever earlier months do not know goes straight into this month's partition."""
+    """The fast path: what nobody knows goes straight into this month's partition."""
     with transaction.atomic(durable=True), connection.cursor() as cursor:
-        resent = _looks_resent(cursor, candidates, terms)
-        known = _look_up(cursor, candidates, terms, with_current_month=resent)
-        fresh, verdicts, conflicts = _part_known(candidates, known)
-        if fresh:
-            copy_events(cursor, fresh, insert_batches(cursor, fresh, origin), origin.receipt_month)
-        return verdicts | _keep(cursor, rejections + conflicts, origin)
+        if not candidates or _copied(cursor, candidates, origin, terms):
+            return _keep(cursor, rejections, origin)
+    return _store_unless_known(candidates, rejections, origin, terms)
+
+
+def _copied(cursor: CursorWrapper, candidates: list[Candidate], origin: Origin, terms: Terms) -> bool:
+    """COPY the candidates with their batch rows; False if one of them is known: then nothing was written."""
+    _take_turns(cursor, candidates, terms)
+    batch_ids = open_batches(candidates, origin, _earlier_months(terms), _ends(candidates))
+    _refuse_while_dropping(terms)
+    if batch_ids:
+        copy_events(cursor, candidates, batch_ids, origin.receipt_month)
+    return bool(batch_ids)
 
 
 def _store_unless_known(
@@ -114,12 +123,12 @@ def _store_unless_known(
 ) -> dict[int, Verdict]:
     """The path for requests with duplicates, also when rivals send the same events at this moment."""
     with transaction.atomic(durable=True), connection.cursor() as cursor:
-        known = _look_up(cursor, candidates, terms, with_current_month=True)
+        known = _look_up(cursor, candidates, terms)
         fresh = [candidate for candidate in candidates if candidate.identity not in known]
         if fresh:
             inserted = insert_unless_known(cursor, fresh, origin)
             beaten = [candidate for candidate in fresh if candidate.identity not in inserted]
-            known |= _look_up(cursor, beaten, terms, with_current_month=True)
+            known |= _look_up(cursor, beaten, terms)
         _, verdicts, conflicts = _part_known(candidates, known)
         return verdicts | _keep(cursor, rejections + conflicts, origin)
 
@@ -130,7 +139,7 @@ def store_corrections(
     """The path for corrections: an event that is corrected already, at this moment even, is not corrected again."""
     with transaction.atomic(durable=True), connection.cursor() as cursor:
         by_identity = sorted(candidates, key=attrgetter("identity"))
-        known = _look_up(cursor, by_identity, terms, with_current_month=True)
+        known = _look_up(cursor, by_identity, terms)
         fresh, verdicts, conflicts = _part_known(by_identity, known)
         effects, turned_down = find_effects(cursor, fresh, window=terms.window, rules=terms.rules)
         effective = sorted([effect.candidate for effect in effects], key=attrgetter("identity"))
@@ -145,31 +154,40 @@ def store_corrections(
 _Store = Callable[[list[Candidate], list[Rejection], Origin, Terms], dict[int, Verdict]]
 
 
-def _looks_resent(cursor: CursorWrapper, candidates: list[Candidate], terms: Terms) -> bool:
-    """Whether a large batch begins or ends with an event of this month: found out by COPY, it would leave dead rows."""
+def _ends(candidates: list[Candidate]) -> frozenset[bytes]:
+    """The keys of a large batch's first and last event: COPY would find out late that it was sent before."""
     if len(candidates) < PROBED_EVENTS:
-        return False
-    ends = {min(candidates, key=_POSITION).identity, max(candidates, key=_POSITION).identity}
-    sample = [candidate for candidate in candidates if candidate.identity in ends]
-    return bool(find_known(cursor, sample, [month_of(terms.now)]))
+        return frozenset()
+    return frozenset({min(candidates, key=_POSITION).key, max(candidates, key=_POSITION).key})
 
 
-def _look_up(
-    cursor: CursorWrapper, candidates: list[Candidate], terms: Terms, *, with_current_month: bool
-) -> dict[bytes, Known]:
+def _look_up(cursor: CursorWrapper, candidates: list[Candidate], terms: Terms) -> dict[bytes, Known]:
     if not candidates:
         return {}
+    _take_turns(cursor, candidates, terms)
+    known = find_known(cursor, candidates, None if terms.backfill else [*_earlier_months(terms), month_of(terms.now)])
+    _refuse_while_dropping(terms)
+    return known
+
+
+def _take_turns(cursor: CursorWrapper, candidates: list[Candidate], terms: Terms) -> None:
     if near_month_turn(terms.now):
         lock_month_turn(cursor, candidates)
+
+
+def _earlier_months(terms: Terms) -> list[date]:
+    """The months, but the current one, in which candidates may have been received; of a backfill, all that are kept."""
     if terms.backfill:
-        known = find_known(cursor, candidates, None)
-        # A month may have begun to go since the terms were read; its row is there before its events are gone.
+        return [month for month in months_kept() if month != month_of(terms.now)]
+    return months_to_search(terms.now, terms.window.oldest, tolerance())
+
+
+def _refuse_while_dropping(terms: Terms) -> None:
+    """A month may have begun to go since a backfill's terms were read; its row is there before its events are gone."""
+    if terms.backfill:
         kept_from = DroppedMonth.objects.events_kept_from()
         if kept_from is not None and kept_from > terms.window.oldest:
             raise OperationalError("A month of events is being dropped: send the same again.")
-        return known
-    months = months_to_search(terms.now, terms.window.oldest, tolerance())
-    return find_known(cursor, candidates, [*months, month_of(terms.now)] if with_current_month else months)
 
 
 def _part_known(

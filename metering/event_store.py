@@ -16,6 +16,7 @@ import msgspec
 from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
+from accounts.prepared import run_prepared
 from metering.drafts import Draft
 from metering.identity import identity
 from metering.partitions import add_months, month_of, partition_name
@@ -36,6 +37,9 @@ class Candidate(msgspec.Struct, gc=False):
     time: datetime
     time_assumed: bool
     meters: tuple[str, ...]
+
+
+_ORGANISATION_ID = attrgetter("organisation_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +89,8 @@ def find_known(
 ) -> dict[bytes, Known]:
     """Events received in these months, None for all, under the identities of candidates sorted by identity."""
     values: list[Any] = []
-    for organisation_id, members in groupby(candidates, key=attrgetter("organisation_id")):
-        values += [organisation_id, "{" + ",".join([candidate.key.hex() for candidate in members]) + "}"]
+    for organisation_id, members in groupby(candidates, key=_ORGANISATION_ID):
+        values += [organisation_id, _array([candidate.key for candidate in members])]
     wanted = ", ".join(["(%s::bigint, %s::uuid[])"] * (len(values) // 2))
     if months is None:
         cursor.execute(_FIND_KNOWN.format(wanted=wanted, months=""), values)
@@ -128,21 +132,89 @@ def months_to_search(now: datetime, oldest: datetime, tolerance: timedelta) -> l
 
 # --- Writing ----------------------------------------------------------------------------------------------------------
 
+# What the events of a subject, type and source share comes first, since it is put together once.
 _COLUMNS = (
-    "organisation_id, batch_id, time, project_id, api_key_id, receipt_month, key, time_assumed, "
-    "source, event_id, type, subject, data"
+    "organisation_id, batch_id, project_id, api_key_id, receipt_month, source, type, subject, "
+    "time, key, time_assumed, event_id, data"
 )
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"
-# The columns of fixed width, each after its length in bytes; -1 stands for null.
-_WITH_API_KEY = Struct(">hiqiqiqiqiqiii16sib").pack
-_WITHOUT_API_KEY = Struct(">hiqiqiqiqiiii16sib").pack
+# Each column after its length in bytes; -1 stands for null.
+_SHARED_NUMBERS = Struct(">hiqiqiq").pack
+_NUMBER = Struct(">iq").pack
+_NULL = Struct(">i").pack(-1)
+_DAY = Struct(">ii").pack
 _LENGTH = Struct(">i").pack
+# Time, key, whether the time is assumed, and the length of the id.
+_OWN = Struct(">iqi16sibi").pack
 # Length and version byte of a jsonb value.
 _JSONB = Struct(">ib").pack
 _COLUMN_COUNT = 13
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = _EPOCH.date()
+_MICROSECOND = timedelta(microseconds=1)
+
+
+# Rows of batches, unless an event of theirs is known: one of any in earlier months, or one of the ends in this one.
+# Months are part of the text, since a parameter would leave no partition out of a prepared plan.
+# OFFSET 0 holds the planner to one index scan per organisation, as above; the timeout is for the COPY that follows.
+_OPEN_BATCHES = """
+WITH batch AS MATERIALIZED (
+    SELECT b.* FROM jsonb_to_recordset(%(batches)s::jsonb) AS b (organisation bigint, keys uuid[], ends uuid[],
+        events int, unmatched int, first_time timestamptz, last_time timestamptz)
+    WHERE set_config('statement_timeout', '60s', true) IS NOT NULL
+),
+known AS (
+    SELECT FROM batch CROSS JOIN LATERAL (
+        SELECT FROM event
+        WHERE organisation_id = batch.organisation AND key = ANY(batch.keys)
+          AND receipt_month = ANY({months}) OFFSET 0) AS earlier
+    UNION ALL
+    SELECT FROM batch CROSS JOIN LATERAL (
+        SELECT FROM {partition} WHERE organisation_id = batch.organisation AND key = ANY(batch.ends) OFFSET 0) AS resent
+)
+INSERT INTO ingest_batch (organisation_id, event_count, unmatched_count, first_time, last_time, receipt_month,
+    received_at, format, service_token_id)
+SELECT organisation, events, unmatched, first_time, last_time, %(month)s, %(received_at)s, %(format)s, %(token)s
+FROM batch WHERE NOT EXISTS (SELECT FROM known)
+RETURNING organisation_id, id
+"""
+_encode = msgspec.json.Encoder().encode
+
+
+def open_batches(
+    candidates: Sequence[Candidate], origin: Origin, months: Sequence[date], ends: frozenset[bytes]
+) -> dict[int, int]:
+    """The batch rows of candidates sorted by identity, organisation id -> batch id; none if one of the candidates was
+    received in these months, or one of those whose keys are `ends` in the current one."""
+    batches = []
+    for organisation_id, group in groupby(candidates, key=_ORGANISATION_ID):
+        members = list(group)
+        keys = [candidate.key for candidate in members]
+        events, unmatched, first_time, last_time = _summary(members)
+        batch = {"organisation": organisation_id, "keys": _array(keys), "ends": _array(ends.intersection(keys))}
+        batch |= {"events": events, "unmatched": unmatched, "first_time": first_time, "last_time": last_time}
+        batches.append(batch)
+    month = origin.receipt_month
+    values = {
+        "batches": _encode(batches).decode(),
+        "month": month,
+        "received_at": origin.received_at,
+        "format": origin.format,
+        "token": origin.service_token_id,
+    }
+    statement = _OPEN_BATCHES.format(partition=partition_name(month), months=months_text(months))
+    return dict(run_prepared(statement, values).fetchall())
+
+
+def months_text(months: Iterable[date]) -> str:
+    """As an array in SQL."""
+    return "'{" + ",".join([str(month) for month in months]) + "}'::date[]"
+
+
+def _array(keys: Iterable[bytes]) -> str:
+    """UUIDs as PostgreSQL writes an array of them."""
+    return "{" + ",".join([key.hex() for key in keys]) + "}"
 
 
 # The id is reserved before on the path for duplicates, where the count is known only after the insert.
@@ -163,19 +235,16 @@ def insert_batches(
     """One row per organisation for candidates sorted by identity; returns organisation id -> batch id."""
     shared = (origin.receipt_month, origin.received_at, origin.format, origin.service_token_id)
     values: list[Any] = []
-    for organisation_id, members in groupby(candidates, key=attrgetter("organisation_id")):
-        values += [(reserved or {}).get(organisation_id), organisation_id, *_summary(members), *shared]
+    for organisation_id, members in groupby(candidates, key=_ORGANISATION_ID):
+        values += [(reserved or {}).get(organisation_id), organisation_id, *_summary(list(members)), *shared]
     rows = len(values) // _BATCH_ROW.count("%s")
     cursor.execute(_INSERT_BATCHES.format(rows=", ".join([_BATCH_ROW] * rows)), values)
     return dict(cursor.fetchall())
 
 
-def _summary(members: Iterable[Candidate]) -> tuple[int, int, datetime, datetime]:
-    times, unmatched = [], 0
-    for candidate in members:
-        times.append(candidate.time)
-        unmatched += not candidate.meters
-    return len(times), unmatched, min(times), max(times)
+def _summary(members: Sequence[Candidate]) -> tuple[int, int, datetime, datetime]:
+    times = [candidate.time for candidate in members]
+    return len(times), sum([not candidate.meters for candidate in members]), min(times), max(times)
 
 
 def copy_events(
@@ -192,27 +261,27 @@ def binary_rows(candidates: Sequence[Candidate], batch_ids: dict[int, int], mont
     """The rows in PostgreSQL's binary COPY format; `data` passes through as the bytes that arrived."""
     parts = [_HEADER]
     days = (month - _EPOCH_DAY).days
-    texts: dict[str, bytes] = {}
+    shared: dict[tuple[int, str, str, str], bytes] = {}
     for candidate in candidates:
         draft = candidate.draft
-        parts.append(_fixed_columns(candidate, batch_ids[candidate.organisation_id], days))
-        # Sources, types and subjects repeat within a request; ids do not.
-        for text in (draft.source, draft.event_id, draft.type, draft.subject):
-            parts.append(texts.get(text) or texts.setdefault(text, _text(text)))
-        parts.append(_JSONB(len(draft.raw_data) + 1, 1))
-        parts.append(draft.raw_data)
+        # Within a request, a subject is always the same credential.
+        names = (candidate.organisation_id, draft.source, draft.type, draft.subject)
+        beginning = shared.get(names)
+        if beginning is None:
+            shared[names] = beginning = _shared_columns(candidate, batch_ids[candidate.organisation_id], days)
+        event_id, data = draft.event_id.encode(), draft.raw_data
+        microseconds = (candidate.time - _EPOCH) // _MICROSECOND
+        own = _OWN(8, microseconds, 16, candidate.key, 1, candidate.time_assumed, len(event_id))
+        parts += (beginning, own, event_id, _JSONB(len(data) + 1, 1), data)
     parts.append(_TRAILER)
     return b"".join(parts)
 
 
-def _fixed_columns(candidate: Candidate, batch_id: int, days: int) -> bytes:
-    since = candidate.time - _EPOCH
-    microseconds = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-    head = (_COLUMN_COUNT, 8, candidate.organisation_id, 8, batch_id, 8, microseconds, 8, candidate.project_id)
-    tail = (4, days, 16, candidate.key, 1, candidate.time_assumed)
-    if candidate.api_key_id is None:
-        return _WITHOUT_API_KEY(*head, -1, *tail)
-    return _WITH_API_KEY(*head, 8, candidate.api_key_id, *tail)
+def _shared_columns(candidate: Candidate, batch_id: int, days: int) -> bytes:
+    head = _SHARED_NUMBERS(_COLUMN_COUNT, 8, candidate.organisation_id, 8, batch_id, 8, candidate.project_id)
+    api_key = _NULL if candidate.api_key_id is None else _NUMBER(8, candidate.api_key_id)
+    draft = candidate.draft
+    return b"".join([head, api_key, _DAY(4, days), *map(_text, (draft.source, draft.type, draft.subject))])
 
 
 def _text(text: str) -> bytes:

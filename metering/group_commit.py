@@ -18,7 +18,7 @@ from django.db import DatabaseError, connection, transaction
 from accounts.api_auth import LIVE_TOKEN
 from accounts.gathering import Gathering
 from accounts.prepared import run_prepared
-from metering.event_store import Candidate, Origin
+from metering.event_store import Candidate, Origin, months_text
 from metering.partitions import partition_name
 
 # A rival who takes longer is waited for by the request that it rivals, and not by the others.
@@ -43,7 +43,7 @@ sent AS MATERIALIZED (
     WHERE NOT EXISTS (
         SELECT FROM event AS known
         WHERE known.organisation_id = batch.organisation AND known.key = e.key
-          AND known.receipt_month = ANY(%(months)s::date[]) OFFSET 0)
+          AND known.receipt_month = ANY({months}) OFFSET 0)
 ),
 inserted AS (
     INSERT INTO {partition} (organisation_id, batch_id, time, project_id, api_key_id, receipt_month, key, time_assumed,
@@ -111,11 +111,11 @@ def _run(requests: Sequence[SmallRequest], month: date) -> set[int]:
         "longest_wait": LONGEST_WAIT,
         "batches": _encode(list(batches.values())).decode(),
         "events": _encode(events).decode(),
-        "months": sorted({earlier for request in requests for earlier in request.months}),
         "month": month,
     }
-    found = run_prepared(_INSERT.format(partition=partition_name(month), live_token=_LIVE_TOKEN), values)
-    return {number for (number,) in found.fetchall()}
+    months = months_text(sorted({earlier for request in requests for earlier in request.months}))
+    statement = _INSERT.format(partition=partition_name(month), months=months, live_token=_LIVE_TOKEN)
+    return {number for (number,) in run_prepared(statement, values).fetchall()}
 
 
 def _events(

@@ -101,7 +101,7 @@ def _draft(envelope: _Envelope, raw: bytes) -> Draft:
     data = decode_object(raw_data)
     check_storable(raw_data, data)
     names = (envelope.source, envelope.id, envelope.type, envelope.subject)
-    if b"\\u0000" in raw and any("\x00" in name for name in names):
+    if raw.count(b"\\u0000") and any("\x00" in name for name in names):
         raise _Inadmissible("Its id, source, type or subject holds the character NUL (\\u0000): leave it out.")
     return Draft(*names, envelope.time, raw_data, data, raw)
 

@@ -169,6 +169,16 @@ def test_an_event_received_last_month_is_known_this_month(draft):
     assert Event.objects.count() == 1
 
 
+@pytest.mark.parametrize(("days", "options"), [(20, {}), (400, {"backfill": True})])
+def test_a_large_batch_with_an_event_of_an_earlier_month_is_looked_at_one_by_one(draft, days, options):
+    earlier = NOW - timedelta(days=days)
+    take(draft("7", time=earlier), now=earlier)
+    verdicts = take(*[draft(str(number), time=earlier) for number in range(30)], **options)
+    assert [verdict.event_id for verdict in verdicts if verdict.verdict == "duplicate"] == ["7"]
+    assert sorted(IngestBatch.objects.values_list("event_count", flat=True)) == [1, 29]
+    assert Event.objects.count() == 30
+
+
 def test_an_event_without_time_sent_again_is_a_duplicate(draft):
     [first] = take(draft("1", time=None))
     [second] = take(draft("1", time=None), now=NOW + timedelta(hours=1))
