@@ -15,11 +15,15 @@ from django.db.models import F, QuerySet, Sum, Window
 from accounts.models import Organisation
 from billing.drawing import burn_order, is_usable
 from billing.models import CreditGrant, GrantKind, LedgerAccount, LedgerEntry
+from billing.money import apportion, round_to_minor
+from billing.prepaid import EffectiveBalance
 from billing.rating.wording import meter_noun
 
 ZERO = Decimal(0)
 
 
+# Of the parts of what is left, also at zero.
+ALWAYS_SHOWN = ("Credit, as booked", "Used and not billed yet", "Held for calls in flight")
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
 
@@ -100,6 +104,15 @@ class CurrencyBalance:
     next_to_expire: GrantState | None
 
 
+@dataclass(frozen=True, slots=True)
+class SumRow:
+    """A line of a sum, in minor units."""
+
+    label: str
+    minor: int
+    is_total: bool = False
+
+
 def grant_states(organisation: Organisation, now: datetime) -> list[GrantState]:
     """Those that can be used first, in the order in which they will be; then what is to come; then what is over."""
     grants = CreditGrant.objects.for_organisation(organisation).with_sums()
@@ -132,6 +145,25 @@ def balances(states: Sequence[GrantState]) -> list[CurrencyBalance]:
         )
         for currency in currencies
     ]
+
+
+def prepaid_sum(balance: EffectiveBalance) -> list[SumRow]:
+    """How what calls can still use comes about; the rows before a total add up to it, in whole minor units."""
+    parts = [
+        ("Credit, as booked", balance.booked),
+        ("Used and not billed yet", balance.unbilled.copy_negate()),
+        ("Only for certain meters", balance.set_aside.copy_negate()),
+        ("Held for calls in flight", balance.held.copy_negate()),
+    ]
+    shown = [(label, amount) for label, amount in parts if amount or label in ALWAYS_SHOWN]
+    total, shares = apportion([amount for _, amount in shown], balance.currency)
+    rows = [SumRow(label, share) for (label, _), share in zip(shown, shares, strict=True)]
+    rows.append(SumRow("Left", total, is_total=True))
+    if balance.overdraft:
+        overdraft = round_to_minor(balance.overdraft, balance.currency)
+        rows.append(SumRow("Agreed overdraft", overdraft))
+        rows.append(SumRow("Calls can still use", max(0, total + overdraft), is_total=True))
+    return rows
 
 
 def movements(grants: QuerySet[CreditGrant]) -> QuerySet[LedgerEntry]:

@@ -20,7 +20,8 @@ from accounts.problems import CONTENT_TYPE, Problem
 from billing import crediting
 from billing.api.parts import IDEMPOTENCY, ORGANISATION, REFUSALS, REFUSED, PlainDecimal
 from billing.credit_statement import GrantState, GrantStatus, balances, grant_states, movements
-from billing.models import CreditGrant, GrantKind, Invoice, LedgerKind
+from billing.models import CreditGrant, GrantKind, Invoice, LedgerKind, PrepaidTerms
+from billing.prepaid import effective_balance
 
 GRANT = {
     "id": "grant_7k2mcd4f9ghjk3npqrst",
@@ -50,7 +51,22 @@ NEW_GRANT = {
     "meters": ["input_tokens", "output_tokens"],
     "expires_at": "2027-11-01T00:00:00Z",
 }
-CREDIT = {"balances": [{"currency": "USD", "usable": "237.6", "coming": "0"}], "items": [GRANT], "next_cursor": None}
+PREPAID = {
+    "currency": "USD",
+    "booked": "237.6",
+    "unbilled": "30.125",
+    "set_aside": "0",
+    "held": "0.75",
+    "effective": "206.725",
+    "overdraft": "0",
+    "spendable": "206.725",
+}
+CREDIT = {
+    "balances": [{"currency": "USD", "usable": "237.6", "coming": "0"}],
+    "prepaid": PREPAID,
+    "items": [GRANT],
+    "next_cursor": None,
+}
 MOVEMENT = {
     "number": 2,
     "kind": "used",
@@ -67,6 +83,19 @@ class BalanceOutput(serializers.Serializer):
     currency = serializers.CharField()
     usable = PlainDecimal(help_text="What can be used now.")
     coming = PlainDecimal(help_text="What can be used later.")
+
+
+class PrepaidOutput(serializers.Serializer):
+    """effective = booked - unbilled - set_aside - held."""
+
+    currency = serializers.CharField()
+    booked = PlainDecimal(help_text="Left of grants that can be used now.")
+    unbilled = PlainDecimal(help_text="What open bills come to.")
+    set_aside = PlainDecimal(help_text="Credit for certain meters, while other charges are covered by none.")
+    held = PlainDecimal(help_text="For calls in flight.")
+    effective = PlainDecimal(help_text="Below zero where more was used than credit pays for.")
+    overdraft = PlainDecimal(help_text="How far below zero calls may go.")
+    spendable = PlainDecimal(help_text="What new calls may still cost; at zero they are refused.")
 
 
 class GrantOutput(serializers.Serializer):
@@ -96,6 +125,7 @@ class GrantOutput(serializers.Serializer):
 
 class CreditOutput(serializers.Serializer):
     balances = BalanceOutput(many=True)
+    prepaid = PrepaidOutput(allow_null=True, help_text="Null for organisations that are billed after use.")
     items = GrantOutput(many=True, help_text="A page of grants, newest first.")
     next_cursor = serializers.CharField(allow_null=True)
 
@@ -163,12 +193,15 @@ class Credits(CreditView):
     )
     def get(self, request: Request) -> Response:
         organisation = resolve_organisation(request)
-        states = grant_states(organisation, timezone.now())
+        now = timezone.now()
+        states = grant_states(organisation, now)
+        terms = PrepaidTerms.objects.filter(organisation=organisation).first()
         by_key = {state.grant.pk: state for state in states}
         page = self.paginate_queryset(CreditGrant.objects.for_organisation(organisation))
         assert isinstance(self.paginator, CursorPagination)
         credit = {
             "balances": balances(states),
+            "prepaid": effective_balance(organisation, terms.currency, now) if terms else None,
             "items": [by_key[grant.pk] for grant in page or ()],
             "next_cursor": self.paginator.next_cursor,
         }

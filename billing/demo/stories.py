@@ -16,7 +16,8 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """A grant: how many days after the first period began, and how many days it lasts (0: without an end)."""
+    """A grant: how many days after the first period began (below zero: before the day of the demo), and how many days
+    it lasts (0: without an end)."""
 
     kind: str
     amount: str
@@ -49,6 +50,8 @@ class Story:
     # Names of keys that were revoked since.
     revoked: tuple[str, ...] = ()
     credits: tuple[Credit, ...] = ()
+    # Pays before it uses; calls stop where credit ends.
+    is_prepaid: bool = False
 
     @property
     def slug(self) -> str:
@@ -85,6 +88,15 @@ STORIES = (
         endings=("paid", "open"),
         credits=(
             Credit("promotional", "40", "Welcome to Kilotoken", 0, lasts_days=365, priority=10),
+            Credit(
+                "promotional",
+                "25",
+                "Cached prompts, on us",
+                0,
+                lasts_days=365,
+                priority=5,
+                meters=("cache_read_tokens",),
+            ),
             Credit("promotional", "10", "A month of images to try", 0, lasts_days=28, meters=("image_input_tokens",)),
             Credit("purchased", "300", "Bought by bank transfer", 66),
         ),
@@ -128,5 +140,7 @@ STORIES = (
         ),
         period_age_days=20,
         endings=("paid", "paid"),
+        credits=(Credit("purchased", "23", "Bought by bank transfer", -18),),
+        is_prepaid=True,
     ),
 )

@@ -21,7 +21,7 @@ from accounts.tokens import create_access_token, create_service_token
 from accounts.users import create_user
 from billing import stripe_gateway, stripe_sync
 from billing.crediting import expire_grants
-from billing.demo.credits import grant_credits
+from billing.demo.credits import agree_on_paying_before, grant_credits
 from billing.demo.history import events
 from billing.demo.offers import ACTOR, publish_plans, write_prices
 from billing.demo.stories import STORIES, Person, Story
@@ -78,6 +78,7 @@ def create_world(*, now: datetime, progress: Progress = lambda line: None) -> Wo
         grant_credits(story, organisation, start=subscription.anchor_at, now=now)
         invoices += _close(story, subscription, now)
         expire_grants(now)
+        agree_on_paying_before(story, organisation, now)
     progress("Seals")
     while seal_days(now=now).more:
         pass

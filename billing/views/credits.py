@@ -9,9 +9,10 @@ from django.views.decorators.http import require_safe
 
 from accounts.access import MemberRequest, member_required
 from accounts.pages import render_page
-from billing.credit_statement import CURRENT, GrantState, balances, grant_states, movements, pays_for
-from billing.models import CreditGrant, CreditPurchase
+from billing.credit_statement import CURRENT, GrantState, balances, grant_states, movements, pays_for, prepaid_sum
+from billing.models import CreditGrant, CreditPurchase, PrepaidTerms
 from billing.plan_words import meter_names
+from billing.prepaid import effective_balance
 from billing.top_ups import top_ups_are_on
 
 PAGE_SIZE = 20
@@ -30,8 +31,13 @@ def credit(request: MemberRequest) -> HttpResponse:
     over = [state for state in states if state.status not in CURRENT]
     shown = over[: MOST_OVER if request.GET.get("over") == "all" else FEW_OVER]
     moved = movements(CreditGrant.objects.for_organisation(request.organisation))
-    context = {
+    terms = PrepaidTerms.objects.filter(organisation=request.organisation).first()
+    balance = effective_balance(request.organisation, terms.currency, now) if terms else None
+    context: dict[str, Any] = {
         "active_nav": "credits",
+        "terms": terms,
+        "balance": balance,
+        "sum": prepaid_sum(balance) if balance else [],
         "zone": request.organisation.zone,
         "balances": balances(states),
         "current": _with_words([state for state in states if state.status in CURRENT]),
@@ -41,7 +47,7 @@ def credit(request: MemberRequest) -> HttpResponse:
         "can_buy": top_ups_are_on(),
         "page_obj": Paginator(moved, PAGE_SIZE).get_page(request.GET.get("page")),
     }
-    return render_page(request, "billing/credits.html", context)
+    return render_page(request, "billing/credits.html", context, part="prepaid")
 
 
 def _with_words(states: list[GrantState]) -> list[dict[str, Any]]:

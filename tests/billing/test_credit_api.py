@@ -9,6 +9,7 @@ from accounts.models import AuditEntry
 from billing.crediting import grant_credit
 from billing.invoicing import close_period
 from billing.models import CreditGrant
+from billing.prepaid import agree_prepaid
 from tests import factories
 from tests.billing.billing_builders import at, pay_by_credit, payg, price, subscribed, use
 
@@ -46,6 +47,25 @@ def test_balance_and_grants_are_read(own, globex):
     page = own.get("/v1/credits?limit=1").json()
     assert page["next_cursor"] == first.public_id
     assert own.get(f"/v1/credits?limit=1&cursor={first.public_id}").json()["items"][0]["id"] == second.public_id
+
+
+def test_prepaid_organisations_read_what_calls_can_still_use(own, globex):
+    assert own.get("/v1/credits").json()["prepaid"] is None
+    price("input_tokens", "2.50", model="gpt-4o")
+    subscribed(globex, payg(), anchor=at(2026, 11))
+    given_credit(globex, "20")
+    agree_prepaid(globex, overdraft=Decimal("1.5"), now=NOW)
+    use(globex, at(2026, 11, 22, 17), input_tokens=4_000_000)
+    assert own.get("/v1/credits").json()["prepaid"] == {
+        "currency": "USD",
+        "booked": "20",
+        "unbilled": "10",
+        "set_aside": "0",
+        "held": "0",
+        "effective": "10",
+        "overdraft": "1.5",
+        "spendable": "11.5",
+    }
 
 
 def test_movements_come_in_pages_oldest_first(own, globex):

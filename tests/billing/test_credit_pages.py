@@ -8,10 +8,11 @@ from html import unescape
 import pytest
 import time_machine
 
-from billing.credit_statement import GrantStatus, balances, grant_states, movements
+from billing.credit_statement import GrantStatus, balances, grant_states, movements, prepaid_sum
 from billing.crediting import expire_grants, grant_credit, reverse_grant
 from billing.invoicing import close_period
 from billing.models import CreditGrant, GrantKind, Invoice
+from billing.prepaid import EffectiveBalance, agree_prepaid
 from tests.billing.billing_builders import at, pay_by_credit, payg, price, subscribed, use
 
 NOW = at(2026, 11, 22, 18)
@@ -114,6 +115,50 @@ def test_history_and_what_is_over_come_in_pages(page, globex):
     assert "Show all 15" not in page("?over=all")
     assert "1 to 20 of 30 movements" in page()
     assert "21 to 30 of 30 movements" in page("?page=2")
+
+
+def test_prepaid_shows_a_sum_that_adds_up(page, globex):
+    price("input_tokens", "2.50", model="gpt-4o")
+    subscribed(globex, payg(), anchor=at(2026, 11))
+    given_credit(globex, "20", "Top-up")
+    agree_prepaid(globex, overdraft=Decimal(0), now=NOW)
+    use(globex, NOW - timedelta(hours=1), input_tokens=4_000_000)
+    text = page()
+    assert "Credit, as booked $20.00 Used and not billed yet -$10.00 Held for calls in flight $0.00 Left $10.00" in text
+    assert "Calls stop at zero." in text
+
+    agree_prepaid(globex, overdraft=Decimal("2.5"), now=NOW)
+    assert "Left $10.00 Agreed overdraft $2.50 Calls can still use $12.50" in page()
+
+    use(globex, NOW - timedelta(hours=1), input_tokens=6_000_000)
+    text = page()
+    assert "Left -$5.00 Agreed overdraft $2.50 Calls can still use $0.00" in text
+    assert "Calls are refused now. Credit and overdraft are used up." in text
+
+
+@pytest.mark.parametrize(
+    ("parts", "shown"),
+    [
+        (("10.005", "3.333", "0", "0.004"), [1001, -333, -1, 667]),
+        (("0.004", "0.004", "0", "0"), [0, 0, 0, 0]),
+        (("5", "7.5", "0", "0"), [500, -750, 0, -250]),
+        (("5", "1", "2", "0"), [500, -100, -200, 0, 200]),
+    ],
+)
+def test_cents_of_the_sum_add_up(parts, shown):
+    booked, unbilled, set_aside, held = map(Decimal, parts)
+    balance = EffectiveBalance(
+        currency="USD",
+        is_prepaid=True,
+        booked=booked,
+        unbilled=unbilled,
+        set_aside=set_aside,
+        held=held,
+        overdraft=Decimal(0),
+    )
+    rows = [row.minor for row in prepaid_sum(balance)]
+    assert sum(rows[:-1]) == rows[-1]
+    assert [abs(row - wanted) <= 1 for row, wanted in zip(rows, shown, strict=True)] == [True] * len(shown)
 
 
 def test_viewers_read_and_others_find_nothing(client_for, vera, gus, globex, acme):
