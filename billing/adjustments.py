@@ -1,6 +1,7 @@
 """What an invoice owes to earlier ones: late or corrected usage of closed periods, amounts too small to charge alone.
 
-A closed period is rated again as long as late events could have reached it since the last invoice, by the same formula
+A closed period is rated again as long as late events could have reached it since the last invoice and unless it is
+known that none has (`unchanged`), by the same formula
 and the price book as it stood when it was closed: what became known later changes no past, unless an operator corrects
 it (`price_corrections`). The exact difference to what was charged for it so far becomes a line that names its period.
 Nothing already invoiced is touched.
@@ -24,6 +25,7 @@ from billing.money import EXACT, ZERO, exact_sum, format_exact, format_money, mi
 from billing.periods import Period
 from billing.rated_usage import RatedUsage, rate_period
 from billing.schedules import PostedInvoice, invoices_of, posted_invoices
+from billing.unchanged import is_unchanged
 
 # An event is judged by when it arrived and counted when it is folded; a day is ample for what was under way.
 FOLDING_MARGIN = timedelta(days=1)
@@ -66,7 +68,7 @@ def adjustments_for(subscription: Subscription) -> Adjustments:
     lines: list[BillLine] = []
     rated_again: list[RatedUsage] = []
     charged = _charged_lines(subscription)
-    for invoice in still_adjustable(subscription):
+    for invoice in to_rate_again(subscription):
         usage = rate_period(subscription, invoice.period, fees_due=False, known_at=invoice.prices_known_at)
         differences = differences_of(invoice, usage, charged)
         lines += differences
@@ -85,6 +87,11 @@ def still_adjustable(subscription: Subscription) -> list[PostedInvoice]:
         for invoice in invoices
         if invoice.period.end > invoices[-1].finalised_at - reach or invoice.corrected_after == invoices[-1].pk
     ]
+
+
+def to_rate_again(subscription: Subscription) -> list[PostedInvoice]:
+    """Of those that are still adjustable, the ones whose periods may come to something else by now."""
+    return [invoice for invoice in still_adjustable(subscription) if not is_unchanged(subscription, invoice)]
 
 
 def carried_in(subscription: Subscription) -> list[BillLine]:
@@ -174,14 +181,14 @@ def charged_lines_of_all(subscription: Subscription) -> dict[int, list[_ChargedL
 
 
 def _charged_lines_of(subscriptions: Iterable[Subscription]) -> dict[Subscription, dict[int, list[_ChargedLine]]]:
-    """By invoice, for those that are still adjustable and all after them, which may have adjusted them before."""
-    found = {subscription: _from_first_adjustable(subscription) for subscription in subscriptions}
+    """By invoice, for those that are rated again and all after them, which may have adjusted them before."""
+    found = {subscription: _from_first_rated_again(subscription) for subscription in subscriptions}
     _fill({pk: lines for invoices in found.values() for pk, lines in invoices.items()})
     return found
 
 
-def _from_first_adjustable(subscription: Subscription) -> dict[int, list[_ChargedLine]]:
-    first = next((invoice.period for invoice in still_adjustable(subscription)), None)
+def _from_first_rated_again(subscription: Subscription) -> dict[int, list[_ChargedLine]]:
+    first = next((invoice.period for invoice in to_rate_again(subscription)), None)
     return {invoice.pk: [] for invoice in invoices_of(subscription) if first is not None and invoice.period >= first}
 
 

@@ -19,6 +19,7 @@ from accounts.audit import Actor, record, record_all
 from accounts.copying import copy_rows, copy_values
 from accounts.models import AuditEntry, Organisation
 from billing import rating
+from billing.adjustments import still_adjustable
 from billing.bills import Bill
 from billing.crediting import book_draws, book_lapses, grant_credit
 from billing.evidence import decimal, evidence_of
@@ -39,6 +40,7 @@ from billing.owed import amount_owed
 from billing.payers import parties_of
 from billing.schedules import goes_on_after
 from billing.subscribing import ensure_billing_details
+from billing.unchanged import note_billed, rated_by
 from metering.models import Seal
 from metering.sealing import newest_seals
 
@@ -81,6 +83,7 @@ def finalise(
         copy_rows([InvoiceEmail(invoice=invoice) for invoice in invoices])
         # What they may spend follows with the next sweep: a bill that is closed never makes it less.
         PrepaidTerms.objects.filter(organisation__in=organisations).update(told_at=None)
+        note_billed((closing.subscription, closing.bill) for closing in closings)
         _end(closings)
         _keep_what_is_owed(invoices, closings, now)
         _record(invoices, actor=actor, request=request)
@@ -110,6 +113,7 @@ def _invoice(closing: Closing, now: datetime, *, buyer: BillingDetails, head: Se
         parties=parties,
         evidence=evidence_of(bill, parties=parties, head=head),
         prices_known_at=bill.rated[0].known_at,
+        rated_by=rated_by(subscription, bill, still_adjustable(subscription)),
         finalised_at=now,
         due_at=now + timedelta(days=settings.PAYMENT_TERM_DAYS),
         state=InvoiceState.PAID if is_paid else InvoiceState.FINALISED,

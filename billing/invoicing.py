@@ -18,7 +18,7 @@ from accounts.audit import Actor
 from accounts.errors import DomainError
 from accounts.remembering import remembering
 from billing import schedules
-from billing.adjustments import carried_out, look_up_charged_lines, still_adjustable
+from billing.adjustments import carried_out, look_up_charged_lines, still_adjustable, to_rate_again
 from billing.bill_credits import lock_holdings
 from billing.bills import Bill, with_line
 from billing.finalising import Closing, finalise
@@ -28,6 +28,7 @@ from billing.owed import is_owed, with_owed_line
 from billing.periods import Period
 from billing.plan_credits import grant_included
 from billing.rated_usage import look_up_usage
+from billing.unchanged import hold_still, look_up_changes
 from metering import reports
 
 logger = logging.getLogger(__name__)
@@ -184,6 +185,7 @@ def _close_one_each(subscriptions: Sequence[Subscription], now: datetime, closed
     with remembering(anew=True), transaction.atomic():
         locked = lock(list(first.values()))
         schedules.look_up_invoices([subscription.organisation for subscription in locked])
+        look_up_changes((subscription, one) for subscription in locked for one in still_adjustable(subscription))
         look_up_charged_lines(locked)
         reports.look_up_pending([subscription.organisation for subscription in locked])
         grant_included(locked, now)
@@ -200,7 +202,7 @@ def _periods_to_rate(subscription: Subscription, now: datetime) -> list[tuple[Su
     period = schedules.earliest_open_period(subscription)
     if period is None or period.end + grace() > now:
         return []
-    earlier = [(subscription, one.period, one.prices_known_at) for one in still_adjustable(subscription)]
+    earlier = [(subscription, one.period, one.prices_known_at) for one in to_rate_again(subscription)]
     return [(subscription, period, None), *earlier]
 
 
@@ -246,7 +248,8 @@ def _open_subscriptions() -> Iterator[Subscription]:
 
 
 def lock(subscriptions: Sequence[Subscription]) -> list[Subscription]:
-    """Locks all subscriptions of their organisations, in order: a carried amount is taken up by one invoice only."""
+    """Locks all subscriptions of their organisations, in order: a carried amount is taken up by one invoice only. And
+    the organisations' totals: what is billed is what was read. Raises TotalsBeingMade."""
     rows = (
         Subscription.objects.filter(organisation__in=[subscription.organisation_id for subscription in subscriptions])
         .select_for_update(of=("self",))
@@ -254,7 +257,9 @@ def lock(subscriptions: Sequence[Subscription]) -> list[Subscription]:
         .prefetch_related(*schedules.TERMS)
         .order_by("pk")
     )
-    return [row for row in rows if row in subscriptions]
+    locked = [row for row in rows if row in subscriptions]
+    hold_still([subscription.organisation for subscription in locked])
+    return locked
 
 
 def _invoice_of(subscription: Subscription, period: Period | None) -> Invoice | None:

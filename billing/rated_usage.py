@@ -3,10 +3,11 @@
 The one way from totals to amounts; the running bill, the invoice and the adjustments of later invoices all take it.
 """
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from accounts.models import Organisation
 from accounts.remembering import remembered
@@ -16,8 +17,11 @@ from billing.models import PlanVersion, Subscription
 from billing.periods import Period
 from billing.price_book import book_known_at, cost_book, price_book
 from billing.schedules import PlanStretch
-from billing.usage_labels import in_words_of_prices
+from billing.usage_labels import in_words_of_prices, meters_in_words
 from metering import reports
+
+# Counted up where a release rates the same usage otherwise: closed periods are then rated again and adjusted.
+FORMULA = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +110,22 @@ def look_up_usage(periods: Iterable[tuple[Subscription, Period, datetime | None]
         reports.look_up_quantities(
             organisations, start=period.start, end=period.end, splits=splits, dimensions=dimensions
         )
+
+
+@remembered
+def terms_digest(subscription: Subscription, period: Period, known_at: datetime) -> str:
+    """Names all that the period is rated by but its usage: where it is the same, the same usage comes to the same.
+
+    Versions of plans and what the price book said at an instant never change, so that naming them is enough.
+    """
+    terms = [
+        str(FORMULA),
+        subscription.currency,
+        *map(str, (period, schedules.whole_period(subscription, period.start), known_at.astimezone(UTC))),
+        *(f"{one.period} {one.version.pk} {one.rest}" for one in schedules.stretches(subscription, period)),
+        meters_in_words(),
+    ]
+    return hashlib.sha256("\n".join(terms).encode()).hexdigest()[:32]
 
 
 @remembered

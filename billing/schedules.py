@@ -4,11 +4,12 @@ Reads phases and invoices; changes nothing.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from typing import Any
 
 from django.db.models import F, Max, Prefetch
 from django.db.models.functions import Coalesce
@@ -42,6 +43,8 @@ class PostedInvoice:
     prices_known_at: datetime
     # The subscription's newest invoice when its prices were last corrected: the one after it carries the difference.
     corrected_after: int | None
+    # What periods were rated by when it was made: see `unchanged`.
+    rated_by: Mapping[str, Any] = field(compare=False)
 
 
 class Rest(StrEnum):
@@ -173,6 +176,7 @@ def _posted_invoices(organisations: Iterable[Organisation]) -> dict[Organisation
             "total_exact",
             Coalesce(Max("corrections__correction__known_at"), F("prices_known_at"), F("finalised_at")),
             Max("corrections__after"),
+            "rated_by",
         )
     )
     found: dict[int, list[PostedInvoice]] = defaultdict(list)

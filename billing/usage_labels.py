@@ -10,6 +10,7 @@ from typing import Any
 
 from accounts.remembering import remembered
 from billing import rating
+from metering import reports
 from metering.models import Meter, MeterRevision
 
 
@@ -42,6 +43,13 @@ def _newest_definition(meter: Meter) -> Meter | MeterRevision:
 
 def _definitions(meter: Meter) -> list[Meter | MeterRevision]:
     return [meter, *sorted(meter.revisions.all(), key=lambda revision: revision.effective_from)]
+
+
+@remembered
+def meters_in_words() -> str:
+    """What billing goes by of all meters: which there are, whether they are sums, parts of which, and their labels."""
+    meters = sorted((meter.pk, meter.key, meter.aggregation, meter.part_of_id) for meter in reports.all_meters())
+    return f"{meters} {sorted(_lower_ends().items())}"
 
 
 @remembered

@@ -45,6 +45,8 @@ ORGANISATION_IN_ANOTHER_WAY = {
     "metering.PrunedHoldEvent": "leads the primary key of a distributed table that knows no foreign keys",
     "metering.PriceEstimate": "leads the keys of a distributed table that knows no foreign keys",
     "metering.BillingWindow": "leads the keys of a distributed table that knows no foreign keys",
+    "metering.BilledUsage": "the organisation is the primary key",
+    "metering.BilledUsageChange": "stands beside the totals, which know no foreign keys",
     "metering.AdmissionSettings": "the organisation is the key of its settings",
     "billing.EstimatesWritten": "the organisation is the primary key",
     "metering.AlertSettings": "the organisation is the key of its settings",

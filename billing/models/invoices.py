@@ -51,6 +51,8 @@ class Invoice(OrganisationOwned):
     # Its prices are those of the book as it stood then, also where the period is rated again. Null: as it stood when it
     # was finalised.
     prices_known_at = models.DateTimeField(null=True, blank=True)
+    # What its period and the earlier ones it adjusted were rated by, for `unchanged`. Empty: not known.
+    rated_by = models.JSONField(default=dict, blank=True)
     finalised_at = models.DateTimeField()
     due_at = models.DateTimeField()
     # The fields below follow payment and may change.

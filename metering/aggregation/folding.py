@@ -7,7 +7,7 @@ what cannot be subtracted, one worker folds the organisation alone.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -16,6 +16,7 @@ from django.db import connection, transaction
 from accounts.api_keys import touch_last_used
 from accounts.models import Organisation
 from metering.admission.counting import follow, organisations_that_count
+from metering.aggregation.changes import note_written
 from metering.aggregation.entries import entries, merges
 from metering.aggregation.locks import LOCK_SPACE, MAY_FOLD, rebuild_alone
 from metering.aggregation.members import Sql
@@ -288,6 +289,8 @@ def _add(cursor: Any, work: _Work, now: datetime) -> _Added:
     if rest:
         added.note(_merge_others(cursor, work.claimed, rest))
     cursor.execute(MARK_FOLDED, [now, [batch.id for batch in work.claimed]])
+    times = ((one.organisation_id, one.first_time, one.last_time + timedelta.resolution) for one in work.claimed)
+    note_written(cursor, times)
     _follow(cursor, work, sums, now)
     return added
 

@@ -15,6 +15,7 @@ from django.db.models import F
 from accounts.errors import DomainError
 from accounts.models import Organisation
 from metering import quarter_hours
+from metering.aggregation.changes import EVER, note_written
 from metering.aggregation.comparing import PLANNER, expected_totals
 from metering.aggregation.locks import rebuild_alone
 from metering.aggregation.members import Sql
@@ -66,6 +67,7 @@ def rebuild_totals(organisation: Organisation, start: datetime, end: datetime) -
         zone = ZoneInfo(organisation.days_zone)
         cursor.execute(DELETE_INTERVALS, [organisation.pk, start, end] * 2)
         intervals = insert_totals(cursor, expected_totals(organisation, start, end))
+        note_written(cursor, [(organisation.pk, start, end)])
         # Last, since a month may have begun to go meanwhile; its row is there before its events are gone.
         _require_events(start)
         first_day, last_day = (at.astimezone(zone).date() for at in (start, end - timedelta.resolution))
@@ -79,6 +81,7 @@ def rebuild_days(organisation: Organisation) -> int:
         organisation.refresh_from_db(fields=["time_zone"])
         organisation.days_zone = organisation.time_zone
         organisation.save(update_fields=["days_zone"])
+        note_written(cursor, [(organisation.pk, *EVER)])
         return _write_days(cursor, organisation, date.min, date.max)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from metering.aggregation.changes import note_written
 from metering.aggregation.counting import counting_in
 from metering.aggregation.expecting import expected
 from metering.aggregation.members import Sql
@@ -56,6 +57,7 @@ def remake(cursor: Any, organisation_id: int, quarters: Sequence[datetime], rule
     cursor.execute(DELETE_QUARTERS, [*meters, *[organisation_id, quarters] * 2])
     source = counting_in(organisation_id, quarters, quarters[-1] + QUARTER_HOUR, event_types(rules))
     made = insert_totals(cursor, expected(source, rules))
+    note_written(cursor, [(organisation_id, quarters[0], quarters[-1] + QUARTER_HOUR)])
     cursor.execute(DAYS_OF_QUARTERS, [quarters, organisation_id])
     days = [day for (day,) in cursor.fetchall()]
     cursor.execute(DELETE_DAYS, [*meters, *[organisation_id, days] * 2])

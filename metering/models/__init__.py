@@ -1,5 +1,6 @@
 from metering.models.alerts import Alert, AlertKind, AlertMessage, AlertSettings, Channel
 from metering.models.backfills import MeterBackfill
+from metering.models.billed_usage import BilledUsage, BilledUsageChange
 from metering.models.corrections import Correction
 from metering.models.counters_checks import CountersCheck
 from metering.models.dropped_months import DroppedMonth
@@ -35,6 +36,8 @@ __all__ = [
     "AlertKind",
     "AlertMessage",
     "AlertSettings",
+    "BilledUsage",
+    "BilledUsageChange",
     "BillingWindow",
     "Channel",
     "Correction",
