@@ -15,11 +15,19 @@ from billing import schedules
 from billing.bills import Bill, BillLine, share_total
 from billing.drawing import Charge, Draw, Holding, planned_draws
 from billing.holdings import locked_holdings, unused_holdings
-from billing.models import CreditGrant, Subscription
+from billing.models import CreditGrant, GrantKind, Subscription
 from billing.models.invoices import LineKind
 from billing.money import EXACT, ZERO, exact_sum, format_exact, plain
 from billing.periods import Period, next_quarter_hour
 from billing.schedules import RESOLUTION
+
+KIND_WORDS = {
+    GrantKind.MANUAL: "Credit",
+    GrantKind.PROMOTIONAL: "Promotional credit",
+    GrantKind.PLAN: "Credit",
+    GrantKind.PURCHASED: "Purchased credit",
+    GrantKind.OWED: "Credit",
+}
 
 # The bill as it stood at an instant of its period.
 type BillAt = Callable[[datetime], Bill]
@@ -124,11 +132,13 @@ def _line(bill: Bill, draw: Draw) -> BillLine:
 def _sentence(bill: Bill, draw: Draw) -> str:
     grant, currency = draw.grant, bill.currency
     words = [
-        f"{grant.get_kind_display()} credit “{grant.reason}” had {format_exact(draw.had, currency)}: it pays "
+        f"{KIND_WORDS[GrantKind(grant.kind)]} “{grant.reason}” had {format_exact(draw.had, currency)}: it pays "
         f"{format_exact(draw.amount, currency)} here, and {format_exact(draw.left, currency)} is left"
     ]
     if grant.meters:
         words.append(f"it pays for {', '.join(grant.meters)} only")
+    elif grant.is_limited:
+        words.append("it pays for usage only")
     if grant.expires_at is not None and grant.expires_at < min(bill.cutoff, bill.period.end):
         words.append("it has expired, and pays for what was used before that")
     return "; ".join(words)

@@ -179,7 +179,7 @@ def movements(grants: QuerySet[CreditGrant]) -> QuerySet[LedgerEntry]:
 def pays_for(grant: CreditGrant, names: Mapping[str, str]) -> str:
     """ "Pays for input tokens and output tokens only." `names` are the meters' by key."""
     if not grant.meters:
-        return "Pays for everything on the bill."
+        return "Pays for usage, not for fees." if grant.is_limited else "Pays for everything on the bill."
     nouns = [names.get(key, meter_noun(key)).lower() for key in grant.meters]
     listed = nouns[0] if len(nouns) == 1 else f"{', '.join(nouns[:-1])} and {nouns[-1]}"
     return f"Pays for {listed} only."

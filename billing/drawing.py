@@ -1,7 +1,7 @@
 """What each grant of credit pays of some charges: pure arithmetic, which neither reads nor writes.
 
-By priority, then what expires first, then the oldest. A grant that is limited to meters pays only their charges, and no
-grant brings what is charged in all below zero.
+By priority, then what expires first, then the oldest. A grant that is limited to meters pays only their charges, what
+comes with a plan pays usage only, and no grant brings what is charged in all below zero.
 """
 
 from collections.abc import Iterable, Mapping
@@ -75,7 +75,7 @@ def _pay(grant: CreditGrant, available: Decimal, owed: dict[str, Decimal]) -> De
     room = min(available, max(exact_sum(owed.values()), ZERO))
     paid = ZERO
     for meter, amount in owed.items():
-        if amount > 0 and (not grant.meters or meter in grant.meters):
+        if amount > 0 and grant.pays(meter):
             taken = min(EXACT.subtract(room, paid), amount)
             owed[meter] = EXACT.subtract(amount, taken)
             paid = EXACT.add(paid, taken)

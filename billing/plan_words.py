@@ -149,7 +149,13 @@ def _credit(version: PlanVersion) -> list[ComponentWords]:
     if version.credit_amount is None:
         return []
     amount = format_exact(version.credit_amount, version.currency)
-    return [ComponentWords("Credit included", f"{amount} {Cadence(version.cadence).per}", (_staying(version),))]
+    return [
+        ComponentWords(
+            "Credit included",
+            f"{amount} {Cadence(version.cadence).per}",
+            ("Pays for usage, not for fees", _staying(version)),
+        )
+    ]
 
 
 def _staying(version: PlanVersion) -> str:

@@ -55,7 +55,7 @@ class EffectiveBalance:
     booked: Decimal
     # What open bills come to, but for what expired grants still pay of them.
     unbilled: Decimal
-    # Of `booked`: credit for certain meters, while others' charges are not paid by any; and what of a plan's credit
+    # Of `booked`: credit for certain charges, while others' charges are not paid by any; and what of a plan's credit
     # lapses as soon as a period that has ended is closed.
     set_aside: Decimal
     # What calls in flight hold, and calls that ended and are not metered yet. Known of prepaid organisations only.
@@ -181,6 +181,6 @@ def _balance(organisation: Organisation, currency: str, now: datetime) -> tuple[
         lapsing = exact_sum((lapsing, *(lapse.amount for lapse in drawn.lapses if lapse.grant.pk in left)))
         for draw in (*drawn.draws, *drawn.lapses):
             left |= {draw.grant.pk: Holding(draw.grant, draw.left)} if draw.grant.pk in left else {}
-    limited = exact_sum(one.left for one in left.values() if one.grant.meters) if unpaid > 0 else ZERO
+    limited = exact_sum(one.left for one in left.values() if one.grant.is_limited) if unpaid > 0 else ZERO
     booked = exact_sum(one.left for one in usable)
     return plain(booked), plain(EXACT.subtract(charged, paid_by_expired)), plain(EXACT.add(limited, lapsing))

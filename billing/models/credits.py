@@ -82,6 +82,18 @@ class CreditGrant(OrganisationOwned):
     def __str__(self) -> str:
         return self.public_id
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether there are charges that it does not pay."""
+        return bool(self.meters) or self.kind == GrantKind.PLAN
+
+    def pays(self, meter: str) -> bool:
+        """Whether it pays a charge of the meter, or with an empty name one that is of none. What comes with a plan pays
+        for usage and never for the plan itself."""
+        if self.meters:
+            return meter in self.meters
+        return bool(meter) or not self.is_limited
+
 
 class LedgerKind(models.TextChoices):
     GRANTED = "granted", "Granted"

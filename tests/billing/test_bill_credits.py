@@ -60,9 +60,7 @@ def test_the_running_bill_shows_what_credit_pays_and_writes_nothing(globex, subs
 
     assert (bill.total_minor, paid(bill)) == (0, [10])
     assert bill.lines[-1].key == f"credit:{grant.public_id}"
-    assert bill.lines[-1].explanation == (
-        "Manual credit “Goodwill” had $25.00: it pays $10.00 here, and $15.00 is left"
-    )
+    assert bill.lines[-1].explanation == ("Credit “Goodwill” had $25.00: it pays $10.00 here, and $15.00 is left")
     assert left_of(grant) == 25
     assert bill_before_credit(subscription, at(2026, 10, 9)).total_minor == 1000
 

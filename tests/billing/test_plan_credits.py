@@ -182,7 +182,10 @@ def test_words_say_what_a_plan_brings_and_copies_bring_the_same():
     version = with_credit(rolls_for=2, most="30")
     words = plan_words.offer_of(catalogue.copy_version(version)).components[-1]
     assert (words.label, words.price) == ("Credit included", "$20.00 a month")
-    assert words.details == ("What is left stays for 2 more periods, at most $30.00 in all",)
+    assert words.details == (
+        "Pays for usage, not for fees",
+        "What is left stays for 2 more periods, at most $30.00 in all",
+    )
 
 
 def test_operators_say_what_a_draft_brings(client_for, operator):
