@@ -1,13 +1,20 @@
 """What requests and responses pass through."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from django.conf import settings
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
-from django.urls import resolve
+from django.urls import ResolverMatch, resolve
 
 from accounts.problems import is_api, problem_response
+
+
+@lru_cache(maxsize=256)
+def _resolve(path: str) -> ResolverMatch:
+    """The same few addresses are called all the time, and dozens of patterns stand before some of them."""
+    return resolve(path)
 
 
 class ApiShortcut:
@@ -24,7 +31,7 @@ class ApiShortcut:
         if not is_api(request):
             return self.get_response(request)
         request.get_host()  # refuses hosts that are not ours
-        match = request.resolver_match = resolve(request.path_info)
+        match = request.resolver_match = _resolve(request.path_info)
         response = match.func(request, *match.args, **match.kwargs)
         if hasattr(response, "render"):
             response = response.render()

@@ -30,13 +30,14 @@ def read_chunks(request: HttpRequest) -> Iterator[bytes]:
 
 def read_whole(request: HttpRequest, limit: int) -> bytes:
     """The body in one piece; Problem 413 past the limit, without reading on."""
-    body = bytearray()
+    chunks, length = [], 0
     for chunk in read_chunks(request):
-        body += chunk
-        if len(body) > limit:
+        chunks.append(chunk)
+        length += len(chunk)
+        if length > limit:
             detail = f"A JSON body may have {limit // 2**20} MiB. Send application/x-ndjson instead: it has no limit."
             raise Problem(413, "body_too_large", detail)
-    return bytes(body)
+    return b"".join(chunks)
 
 
 def _received(request: HttpRequest) -> Iterator[bytes]:

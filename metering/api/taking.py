@@ -4,8 +4,10 @@ Senders lose what is refused, so everything that could be kept is answered with 
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from itertools import batched
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -28,6 +30,7 @@ COMMIT_EVENTS = 1000
 LISTED_EVENTS = 10_000
 # Folding also runs by itself every few seconds; one hint a second per process is enough.
 HINT_SECONDS = 1.0
+_OUTCOME = attrgetter("verdict")
 
 
 class Reply(msgspec.Struct):
@@ -41,25 +44,24 @@ class Reply(msgspec.Struct):
     truncated: bool = False
     events: list[Verdict] = msgspec.field(default_factory=list)
 
-    def add(self, verdicts: Iterable[Verdict]) -> None:
-        for verdict in verdicts:
-            outcome = verdict.verdict
-            if outcome == "accepted":
-                self.accepted += 1
-            elif outcome == "duplicate":
-                self.duplicates += 1
-            elif outcome == "conflict":
-                self.conflicts += 1
-            else:
-                self.rejected += 1
-            self._list(verdict)
-
-    def _list(self, verdict: Verdict) -> None:
-        is_noteworthy = verdict.verdict in {"conflict", "rejected"}
-        if len(self.events) < LISTED_EVENTS * (2 if is_noteworthy else 1):
-            self.events.append(verdict)
+    def add(self, verdicts: Sequence[Verdict]) -> None:
+        outcomes = Counter(map(_OUTCOME, verdicts))
+        self.accepted += outcomes["accepted"]
+        self.duplicates += outcomes["duplicate"]
+        self.conflicts += outcomes["conflict"]
+        self.rejected += outcomes["rejected"]
+        if len(self.events) + len(verdicts) <= LISTED_EVENTS:
+            self.events += verdicts
         else:
-            self.truncated = True
+            self._list_some(verdicts)
+
+    def _list_some(self, verdicts: Sequence[Verdict]) -> None:
+        for verdict in verdicts:
+            is_noteworthy = verdict.verdict in {"conflict", "rejected"}
+            if len(self.events) < LISTED_EVENTS * (2 if is_noteworthy else 1):
+                self.events.append(verdict)
+            else:
+                self.truncated = True
 
     def counts(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("accepted", "duplicates", "conflicts", "rejected")}

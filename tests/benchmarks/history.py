@@ -19,7 +19,7 @@ WITH batch AS (
 INSERT INTO {partition} (organisation_id, batch_id, time, project_id, api_key_id, receipt_month, key, time_assumed,
     source, event_id, type, subject, data)
 SELECT %(organisation)s, batch.id, %(first)s + (%(last)s - %(first)s) * ((n - 1)::float8 / %(count)s),
-    %(project)s, (%(keys)s::bigint[])[1 + n %% %(key_count)s], %(month)s, gen_random_uuid(), false,
+    %(project)s, (%(keys)s::bigint[])[1 + n %% %(key_count)s], %(month)s, uuidv7(), false,
     'benchmark/history', n::text, 'ai.usage', 'history',
     jsonb_build_object('model', (%(models)s::text[])[1 + (n / 7) %% %(model_count)s],
         'input_tokens', 20 + n %% 9000, 'cache_read_tokens', n %% 4096, 'output_tokens', n %% 2000)

@@ -1,10 +1,11 @@
-"""Ingestion over HTTP while folding runs, and the same rows by bare COPY as the measure of the machine.
+"""Ingestion over HTTP while folding runs, and the same rows by COPY, bare and under a key: the measure of the machine.
 
 Several hundredths of a second of CPU are the grain of /proc, so runs last seconds. CPU is counted until the last event
 is folded; the rate is that of the answers, each of which came after its commit.
 """
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -63,6 +64,7 @@ class Ingested:
     drained_seconds: float
     bytes_per_event: float
     bare_per_second: float
+    keyed_per_second: float
 
     @property
     def cpu_us(self) -> float:
@@ -73,9 +75,14 @@ class Ingested:
     def ratio(self) -> float:
         return self.events_per_second / self.bare_per_second
 
+    @property
+    def keyed_ratio(self) -> float:
+        return self.events_per_second / self.keyed_per_second
+
 
 def ingest(installation: Installation, world: World, scenario: Scenario, *, seconds: float, run: int) -> Ingested:
-    bare = bare_copy(installation, world, scenario.batch, seconds=min(seconds, 3.0))
+    bare = copied_per_second(installation, world, scenario.batch, seconds=min(seconds, 3.0), under_key=False)
+    keyed = copied_per_second(installation, world, scenario.batch, seconds=min(seconds, 3.0), under_key=True)
     sizes, cpu = stored_bytes(), _cpu(installation)
     reports, lag = _send(installation, world, scenario, seconds=seconds, run=run)
     sent_at = time.monotonic()
@@ -100,6 +107,7 @@ def ingest(installation: Installation, world: World, scenario: Scenario, *, seco
         drained_seconds=drained,
         bytes_per_event=(stored_bytes() - sizes) / events,
         bare_per_second=bare,
+        keyed_per_second=keyed,
     )
 
 
@@ -158,29 +166,41 @@ def _cpu(installation: Installation) -> tuple[float, float, float]:
 
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _ROW = Struct(">hib").pack
+_KEYED_ROW = Struct(">hi16sib").pack
 _TRAILER = b"\xff\xff"
+BARE = "CREATE TABLE bare (data jsonb)"
+KEYED = "CREATE TABLE bare (key uuid PRIMARY KEY, data jsonb)"
 
 
-def bare_copy(installation: Installation, world: World, size: int, *, seconds: float) -> float:
-    """Rows per second that one client copies into a table of nothing but the same events, a commit per `size`."""
-    body = _copy_body(world, size)
-    rows = 0
+def copied_per_second(installation: Installation, world: World, size: int, *, seconds: float, under_key: bool) -> float:
+    """Rows per second that one client copies into a table of nothing but the same events, a commit per `size`; as they
+    are, or under a random unique key, without which nobody could tell an event from a repeated one."""
+    events = _encoded_events(world, size)
+    rows, elapsed = 0, 0.0
     with psycopg.connect(database_url(installation.data), autocommit=True) as client:
-        client.execute("CREATE TABLE bare (data jsonb)")
-        started = time.perf_counter()
-        while (elapsed := time.perf_counter() - started) < seconds:
+        client.execute(KEYED if under_key else BARE)
+        while elapsed < seconds:
+            body = _copy_body(events, under_key=under_key)
+            started = time.perf_counter()
             with client.cursor() as cursor, cursor.copy("COPY bare FROM STDIN (FORMAT BINARY)") as copy:
                 copy.write(body)
+            elapsed += time.perf_counter() - started
             rows += size
         client.execute("DROP TABLE bare")
     return rows / elapsed
 
 
-def _copy_body(world: World, size: int) -> bytes:
+def _encoded_events(world: World, size: int) -> list[bytes]:
     dice = random.Random(size)
+    events = (
+        bodies.event(dice.choice(world.subjects), f"call-{number:012}-{number:04}", dice) for number in range(size)
+    )
+    return [json.dumps(event, separators=(",", ":")).encode() for event in events]
+
+
+def _copy_body(events: list[bytes], *, under_key: bool) -> bytes:
     parts = [_HEADER]
-    for number in range(size):
-        event = bodies.event(dice.choice(world.subjects), f"call-{number:012}-{number:04}", dice)
-        encoded = json.dumps(event, separators=(",", ":")).encode()
-        parts += [_ROW(1, len(encoded) + 1, 1), encoded]
+    for event in events:
+        length = len(event) + 1
+        parts += [_KEYED_ROW(2, 16, os.urandom(16), length, 1) if under_key else _ROW(1, length, 1), event]
     return b"".join([*parts, _TRAILER])
