@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from itertools import batched
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F, Max, Q
 from django.http import HttpRequest
 
@@ -34,8 +34,11 @@ from metering import reports
 logger = logging.getLogger(__name__)
 
 BATCH = 200
-# Periods that are closed in one transaction: few enough that nobody waits for their locks, enough to share look-ups.
-TOGETHER = 25
+# Periods that are closed in one transaction: few enough that nobody waits long for their locks (half a second), enough
+# to share look-ups.
+TOGETHER = 100
+# A group is one sweep's at a time. This is only to share the work: that a period is closed once is up to the locks.
+CLAIM = "SELECT pg_try_advisory_xact_lock(hashtext('billing_closing'), %s)"
 
 
 class PeriodNotEnded(DomainError):
@@ -153,7 +156,10 @@ def require_counted(subscription: Subscription, *, until: datetime) -> None:
 
 
 def close_ended(now: datetime) -> Closed:
-    """Close every period that can be closed, of every subscription; one that fails does not stop the others."""
+    """Close every period that can be closed, of every subscription; one that fails does not stop the others.
+
+    Sweeps that run at once share the work: each passes over the groups that another is at.
+    """
     closed = Closed()
     for group in batched(_open_subscriptions(), TOGETHER, strict=False):
         _close_group(group, now, closed)
@@ -170,7 +176,7 @@ def _close_group(group: Sequence[Subscription], now: datetime, closed: Closed) -
     left = list(group)
     while left:
         try:
-            left = _close_one_each(left, now, closed)
+            left = _close_one_each(left, now, closed, claim=group[0].pk)
         except Exception:
             logger.warning("Closing %s periods together failed: going on one by one", len(left), exc_info=True)
             for subscription in left:
@@ -178,11 +184,15 @@ def _close_group(group: Sequence[Subscription], now: datetime, closed: Closed) -
             return
 
 
-def _close_one_each(subscriptions: Sequence[Subscription], now: datetime, closed: Closed) -> list[Subscription]:
+def _close_one_each(
+    subscriptions: Sequence[Subscription], now: datetime, closed: Closed, *, claim: int
+) -> list[Subscription]:
     """Returns those to look at again. Of an organisation one subscription at a time: its invoices build on another."""
     first = {subscription.organisation_id: subscription for subscription in reversed(subscriptions)}
     later = [subscription for subscription in subscriptions if subscription not in first.values()]
     with remembering(anew=True), transaction.atomic():
+        if not _claim(claim):
+            return []
         locked = lock(list(first.values()))
         schedules.look_up_invoices([subscription.organisation for subscription in locked])
         look_up_changes((subscription, one) for subscription in locked for one in still_adjustable(subscription))
@@ -195,6 +205,12 @@ def _close_one_each(subscriptions: Sequence[Subscription], now: datetime, closed
         invoices = finalise(closings, now)
     closed.invoices += invoices
     return [*later, *(closing.subscription for closing in closings if _is_behind(closing, now))]
+
+
+def _claim(number: int) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(CLAIM, [number])
+        return bool(cursor.fetchone()[0])
 
 
 def _periods_to_rate(subscription: Subscription, now: datetime) -> list[tuple[Subscription, Period, datetime | None]]:
