@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from billing import (
     announcing,
+    credit_alerts,
     credit_checks,
     crediting,
     forecasting,
@@ -137,6 +138,11 @@ def expire_credits() -> None:
 @shared_task
 def tell_credit_limits() -> None:
     prepaid.tell_limits(timezone.now())
+
+
+@shared_task
+def watch_credit() -> None:
+    credit_alerts.watch_credit(timezone.now())
 
 
 @shared_task

@@ -80,6 +80,8 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "grant plan credit": {"task": "billing.tasks.grant_plan_credit", "schedule": timedelta(minutes=1)},
     # What prepaid organisations may spend, at what their usage really costs; also what expired or began since.
     "tell credit limits": {"task": "billing.tasks.tell_credit_limits", "schedule": timedelta(minutes=1)},
+    # Who prepaid hears of it before calls are refused.
+    "watch credit": {"task": "billing.tasks.watch_credit", "schedule": timedelta(minutes=1)},
     # Payments for credit whose webhook was lost; a customer may be waiting for it.
     "check credit purchases": {"task": "billing.tasks.check_credit_purchases", "schedule": timedelta(minutes=1)},
     # Receipts that did not go out at once.

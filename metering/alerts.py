@@ -5,7 +5,7 @@ is told twice whatever runs at once. When it is over that is told too. Only limi
 shorter ones are rate limits, which are there to be reached.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from decimal import Decimal
@@ -13,6 +13,7 @@ from statistics import median
 from zoneinfo import ZoneInfo
 
 from django.db import connection, transaction
+from django.db.models import Q
 from django.http import HttpRequest
 
 from accounts.audit import Actor, record
@@ -92,6 +93,48 @@ def watch_changes(now: datetime) -> int:
     """Notice organisations that have used far more today than on a usual day; answers how many were told."""
     wanted = AlertSettings.objects.exclude(change_percent=None).select_related("organisation")
     return sum(_look_at_today(settings, now) for settings in wanted.iterator(200))
+
+
+def tell_of_credit(
+    organisation: Organisation,
+    *,
+    percent_left: int,
+    since: datetime,
+    left: Decimal,
+    whole: Decimal,
+    text: Callable[[], str],
+    now: datetime,
+) -> bool:
+    """Tell that only so much of prepaid credit is left, unless that or less was told since then, or lasts."""
+    of_credit = Alert.objects.for_organisation(organisation).filter(kind=AlertKind.CREDIT, threshold__lte=percent_left)
+    if of_credit.filter(Q(window_start=since) | Q(recovered_at=None)).exists():
+        return False
+    alert = Alert(
+        organisation=organisation,
+        kind=AlertKind.CREDIT,
+        window_start=since,
+        threshold=percent_left,
+        value=left,
+        amount=whole,
+        text=text(),
+        crossed_at=now,
+    )
+    return _tell(alert, now)
+
+
+def recover_credit_alerts(
+    organisation: Organisation, percents: Collection[int], *, before: datetime, now: datetime
+) -> int:
+    """Those of these levels are over, as far as they are about credit that came in before; how many."""
+    rows = Alert.objects.for_organisation(organisation).filter(kind=AlertKind.CREDIT, recovered_at=None)
+    over = rows.filter(threshold__in=percents, window_start__lt=before).order_by("pk").values_list("pk", flat=True)
+    return sum(_recover(pk, now) for pk in list(over))
+
+
+def open_credit_alerts() -> set[int]:
+    """The primary keys of organisations whose credit is known to run low."""
+    rows = Alert.objects.filter(kind=AlertKind.CREDIT, recovered_at=None)
+    return set(rows.values_list("organisation_id", flat=True))
 
 
 def settings_of(organisation: Organisation) -> AlertSettings:

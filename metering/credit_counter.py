@@ -40,3 +40,12 @@ def credit_counter(organisation: Organisation, now: datetime) -> CreditCounter |
         cursor.execute(SETTLED_WITHOUT_EVENT, [organisation.pk, now - EVENT_WITHIN, quota.pk])
         (unmetered,) = cursor.fetchone()
     return CreditCounter(row.used if row else Decimal(0), row.held if row else Decimal(0), unmetered)
+
+
+def credit_left(organisation: Organisation) -> Decimal | None:
+    """How far the counter is from its limit, without what calls hold; None where no such limit is in force."""
+    quota = Quota.objects.for_organisation(organisation).active().filter(set_by=SetBy.CREDIT).first()
+    if quota is None:
+        return None
+    row = QuotaWindow.objects.filter(organisation_id=organisation.pk, quota_id=quota.pk, subject="").first()
+    return quota.amount - (row.used if row else Decimal(0))

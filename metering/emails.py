@@ -8,7 +8,7 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 
 from accounts.models import Organisation
-from metering.models import AlertMessage
+from metering.models import AlertKind, AlertMessage
 
 
 def send_alerts(organisation: Organisation, address: str, messages: Sequence[AlertMessage]) -> None:
@@ -17,6 +17,8 @@ def send_alerts(organisation: Organisation, address: str, messages: Sequence[Ale
         "organisation": organisation,
         "messages": messages,
         "first": messages[0],
+        "is_about_credit": any(message.alert.kind == AlertKind.CREDIT for message in messages),
+        "credits_url": settings.SITE_URL + reverse("billing:credits", args=[organisation.slug]),
         "limits_url": settings.SITE_URL + reverse("metering:limits", args=[organisation.slug]),
         "alerts_url": settings.SITE_URL + reverse("metering:alerts", args=[organisation.slug]),
         "site_url": settings.SITE_URL,

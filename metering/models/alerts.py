@@ -21,6 +21,8 @@ def alert_id() -> str:
 class AlertKind(models.TextChoices):
     QUOTA = "quota", "Share of a limit"
     CHANGE = "change", "Much more than on a usual day"
+    # Noticed by billing, which knows what credit is worth.
+    CREDIT = "credit", "Prepaid credit runs low"
 
 
 class Alert(OrganisationOwned):
@@ -32,11 +34,11 @@ class Alert(OrganisationOwned):
     quota = models.ForeignKey(Quota, null=True, on_delete=models.PROTECT, related_name="+")
     # The end user whose counter it is; empty: not one of end users.
     subject = models.CharField(max_length=200, blank=True)
-    # Of the window, or the day, in which it was crossed.
+    # Of the window, or the day, in which it was crossed; of credit, when the last came in.
     window_start = models.DateTimeField()
-    # Percent of the limit, or of a usual day.
+    # Percent of the limit, or of a usual day; of credit, the percent that is left.
     threshold = models.PositiveIntegerField()
-    # What was used by then, and of what: the limit, or a usual day.
+    # What was used by then, and of what: the limit, or a usual day. Of credit, what was left.
     value = models.DecimalField(max_digits=60, decimal_places=24)
     amount = models.DecimalField(max_digits=60, decimal_places=24)
     # What people are told.
