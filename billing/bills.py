@@ -111,13 +111,15 @@ def build_bill(
     adjustments: Iterable[BillLine] = (),
     rated_again: tuple[RatedUsage, ...] = (),
     until: datetime | None = None,
+    coming: Sequence[rating.Reading] | None = None,
 ) -> Bill:
     """The bill of a period from what is metered now, before credit. `opening` is what the invoice before carried over.
 
-    `until` looks back: only what was used before it counts.
+    `until` looks back: only what was used before it counts. With `coming` it looks ahead: the bill is that of the whole
+    period, if this is what will be used from then on.
     """
-    rated = rate_period(subscription, period, until=until)
-    is_running = cutoff < period.end or until is not None
+    rated = rate_period(subscription, period, until=until, coming=coming or ())
+    is_running = coming is None and (cutoff < period.end or until is not None)
     due = rated.rating.without(rating.Minimum.kind) if is_running else rated.rating
     lines = [
         *opening,

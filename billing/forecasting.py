@@ -1,11 +1,12 @@
 """Where the running bill is heading, with how sure that is and how wrong the method was before.
 
-Use so far stands; what is to come follows from the organisation's own week (`usage_profile`) and is rated by the same
-formula as the bill, so that allowances, tiers, caps and prices to come are respected. Nothing here is ever charged.
+Use so far stands; what is to come follows from the organisation's own week (`usage_profile`). The forecast is the bill
+that is made of both, so that plans and prices to come, allowances, tiers, caps, trials, pauses and coupons are in it.
+Nothing here is ever charged.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -13,13 +14,15 @@ from itertools import pairwise
 from typing import Any
 
 from accounts.models import Organisation
-from billing import invoicing, rating, schedules
-from billing.catalogue import components_of
-from billing.models import Forecast, PlanVersion, Subscription
-from billing.money import EXACT, QUOTIENT, round_to_minor
+from accounts.remembering import remembering
+from billing import rating, schedules
+from billing.models import Forecast, Subscription
+from billing.money import QUOTIENT, round_to_minor
+from billing.open_bills import OpenPeriod
 from billing.periods import QUARTER_HOUR, Period, quarter_hour_floor
-from billing.price_book import cost_book, price_book
-from billing.rated_usage import read_usage
+from billing.price_book import book_known_at
+from billing.rated_usage import RatedUsage, rate_period, terms_of
+from billing.usage_labels import in_words_of_prices
 from billing.usage_profile import Expectation, Key, expect, profile_of
 from metering import reports
 from metering.buckets import Granularity, bucket_starts, midnight
@@ -70,34 +73,6 @@ class Trial:
         return QUOTIENT.divide(miss * 100, Decimal(abs(self.actual_minor))).quantize(Decimal("0.1"))
 
 
-@dataclass(frozen=True, slots=True)
-class _Terms:
-    """What a period is rated by."""
-
-    period: Period
-    components: Sequence[rating.Component]
-    prices: rating.PriceBook
-    costs: rating.PriceBook
-    currency: str
-
-    @property
-    def splits(self) -> list[datetime]:
-        return rating.boundaries(self.components, (self.prices, self.costs), self.period)
-
-    def usage_exact(self, readings: Sequence[rating.Reading], *, has_ended: bool) -> Decimal:
-        rated = rating.rate(
-            readings,
-            components=self.components,
-            prices=self.prices,
-            costs=self.costs,
-            period=self.period,
-            fee_period=None,
-            currency=self.currency,
-        )
-        left_out = [rating.FlatFee.kind] if has_ended else [rating.FlatFee.kind, rating.Minimum.kind]
-        return rated.without(*left_out).total_exact
-
-
 def make_forecasts(now: datetime, *, limit: int = MOST_AT_ONCE) -> int:
     """Make those anew that are older than an hour, or missing; the longest waiting first. Answers how many."""
     fresh = Forecast.objects.filter(made_at__gt=now - STALE_AFTER, period_end__gt=now)
@@ -143,85 +118,109 @@ def latest_forecast(subscription: Subscription, period: Period) -> Forecast | No
 
 
 def forecast(subscription: Subscription, period: Period, now: datetime) -> Outlook | None:
-    """The bill of the running period as it will probably be, before credit; None where there is too little to go by."""
-    terms = _terms(subscription, schedules.version_at(subscription, now), period)
-    so_far, expectation = _so_far_and_expected(subscription.organisation, terms, now)
-    if expectation is None:
-        return None
-    bill = invoicing.bill_before_credit(subscription, now, period=period)
-    charged = terms.usage_exact(so_far, has_ended=False)
-    base = EXACT.subtract(bill.total_exact, charged)
-    return _outlook(terms, so_far, expectation, base)
+    """The bill of an open period as it will probably be, before credit; None where there is too little to go by. Of one
+    that has ended it is the bill."""
+    with remembering():
+        running, cut = OpenPeriod(schedules.with_terms(subscription), period), quarter_hour_floor(now)
+        if cut >= period.end:
+            total = running.bill_at(now).total_minor
+            return Outlook(total, total, total)
+        expectation = _expected(running.subscription, period, cut)
+        if expectation is None:
+            return None
+        return _outlook(expectation, lambda coming: running.bill_at(period.end, until=cut, coming=coming).total_minor)
 
 
 def back_test(subscription: Subscription, now: datetime) -> list[Trial]:
     """The same method at a quarter, half and three quarters of the last periods that ended, against what came."""
-    trials = []
-    for period in _ended_periods(subscription, now):
-        terms = _terms(subscription, schedules.version_at(subscription, period.start), period)
-        everything = read_usage(subscription.organisation, period, components=terms.components, splits=terms.splits)
-        actual = round_to_minor(terms.usage_exact(everything, has_ended=True), terms.currency)
-        for share in TRIED_SHARES:
-            at = quarter_hour_floor(period.start + (period.end - period.start) * float(share))
-            so_far, expectation = _so_far_and_expected(subscription.organisation, terms, at)
-            if expectation is not None:
-                trials.append(Trial(at, period, _outlook(terms, so_far, expectation, Decimal(0)), actual))
+    trials: list[Trial] = []
+    with remembering():
+        subscription = schedules.with_terms(subscription)
+        for period in _ended_periods(subscription, now):
+            usage = _UsageOf(subscription, period)
+            for share in TRIED_SHARES:
+                at = quarter_hour_floor(period.start + (period.end - period.start) * float(share))
+                expectation = _expected(subscription, period, at)
+                if expectation is not None:
+                    trials.append(Trial(at, period, _outlook(expectation, usage.until(at)), usage.actual_minor))
     return trials
 
 
-def _outlook(terms: _Terms, so_far: Sequence[rating.Reading], expectation: Expectation, base: Decimal) -> Outlook:
-    low, middle, high = (
-        round_to_minor(
-            EXACT.add(base, terms.usage_exact([*so_far, *_readings(expectation, factor)], has_ended=True)),
-            terms.currency,
+@dataclass(frozen=True, slots=True)
+class _UsageOf:
+    """What the usage of a period comes to, without fees, in minor units."""
+
+    subscription: Subscription
+    period: Period
+
+    @property
+    def actual_minor(self) -> int:
+        return self._minor(rate_period(self.subscription, self.period, fees_due=False))
+
+    def until(self, at: datetime) -> "Rated":
+        """The same, of what was used until then and what is expected to come."""
+        return lambda coming: self._minor(
+            rate_period(self.subscription, self.period, fees_due=False, until=at, coming=coming)
         )
-        for factor in (max(Decimal(0), 1 - expectation.spread), Decimal(1), 1 + expectation.spread)
-    )
+
+    def _minor(self, rated: RatedUsage) -> int:
+        return round_to_minor(rated.rating.total_exact, self.subscription.currency)
+
+
+# What a period comes to if these readings are to come, in minor units.
+type Rated = Callable[[Sequence[rating.Reading]], int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    usage: Expectation
+    # What keys have after meter and model.
+    dimensions: tuple[str, ...]
+
+    def readings(self, factor: Decimal) -> list[rating.Reading]:
+        """In whole units: an expectation has no use for fractions of a token."""
+        return [
+            self._reading(key, stretch, (units * factor).to_integral_value())
+            for (key, stretch), units in self.usage.units.items()
+        ]
+
+    def _reading(self, key: Key, stretch: Period, units: Decimal) -> rating.Reading:
+        meter, model, *values = key
+        labels = {name: value for name, value in zip(self.dimensions, values, strict=True) if value}
+        return rating.Reading(meter, model, units, stretch.start, stretch.end, in_words_of_prices(meter, labels))
+
+
+def _outlook(expected: _Expected, rated: Rated) -> Outlook:
+    spread = expected.usage.spread
+    factors = max(Decimal(0), 1 - spread), Decimal(1), 1 + spread
+    low, middle, high = (rated(expected.readings(factor)) for factor in factors)
     return Outlook(middle, min(low, middle), max(high, middle))
 
 
-def _readings(expectation: Expectation, factor: Decimal) -> list[rating.Reading]:
-    """In whole units: an expectation has no use for fractions of a token."""
-    return [
-        rating.Reading(meter, model, (units * factor).to_integral_value(), stretch.start, stretch.end)
-        for ((meter, model), stretch), units in expectation.units.items()
-    ]
-
-
-def _terms(subscription: Subscription, version: PlanVersion, period: Period) -> _Terms:
-    currency = subscription.currency
-    return _Terms(period, components_of(version), price_book(currency, period), cost_book(currency, period), currency)
-
-
-def _so_far_and_expected(
-    organisation: Organisation, terms: _Terms, now: datetime
-) -> tuple[Sequence[rating.Reading], Expectation | None]:
-    """Readings up to the last quarter hour, and what the rest of the period should bring."""
-    cut = quarter_hour_floor(now)
-    if not terms.period.start < cut < terms.period.end:
-        return (), None
-    splits = [*terms.splits, cut]
-    everything = read_usage(organisation, terms.period, components=terms.components, splits=splits)
-    so_far = [reading for reading in everything if reading.end <= cut]
-    return so_far, _expected(organisation, terms, cut)
-
-
-def _expected(organisation: Organisation, terms: _Terms, cut: datetime) -> Expectation | None:
+def _expected(subscription: Subscription, period: Period, cut: datetime) -> _Expected | None:
+    """What the rest of the period should bring, cut and kept apart as its bill wants it; None where too little is
+    known."""
+    organisation, terms = subscription.organisation, terms_of(subscription, period, book_known_at())
+    if not period.start < cut < period.end:
+        return None
     zone = organisation.zone
     history = Period(midnight((cut - HISTORY).astimezone(zone).date(), zone), cut)
-    seen, days = _history(organisation, history)
+    seen, days = _history(organisation, history, terms.dimensions)
     if seen is None or seen.end - seen.start < LEAST_HISTORY:
         return None
     week = Period(max(seen.start, cut - CURVE), cut)
     profile = profile_of(_hours(organisation, week), seen=week, zone=zone)
-    rest = Period(cut, terms.period.end).split_at(terms.splits)
-    return expect(days, profile=profile, stretches=rest, now=cut)
+    rest = Period(cut, period.end).split_at(terms.splits)
+    return _Expected(expect(days, profile=profile, stretches=rest, now=cut), terms.dimensions)
 
 
-def _history(organisation: Organisation, span: Period) -> tuple[Period | None, dict[Period, dict[Key, Decimal]]]:
+def _history(
+    organisation: Organisation, span: Period, dimensions: tuple[str, ...]
+) -> tuple[Period | None, dict[Period, dict[Key, Decimal]]]:
     """Use by day and key, from the first day with any on; the last day ends at the span's end."""
     today = midnight(span.end.astimezone(organisation.zone).date(), organisation.zone)
-    rows = [row for part in span.split_at([today]) for row in _rows(organisation, part, "day", ("meter", "model"))]
+    groups = ("meter", "model", *dimensions)
+    rows = [row for part in span.split_at([today]) for row in _rows(organisation, part, "day", groups)]
     if not rows:
         return None, {}
     seen = Period(rows[0].start, span.end)
@@ -229,8 +228,7 @@ def _history(organisation: Organisation, span: Period) -> tuple[Period | None, d
     days: dict[Period, dict[Key, Decimal]] = {Period(start, end): {} for start, end in pairwise(starts)}
     by_start = {day.start: units for day, units in days.items()}
     for row in rows:
-        meter, model = row.group
-        by_start[row.start][meter, model] = row.value
+        by_start[row.start][row.group] = row.value
     return seen, days
 
 

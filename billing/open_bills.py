@@ -4,13 +4,13 @@ What earlier invoices left over stands on the earliest of a subscription's open 
 bill would use is not there any more for those after it. Writes nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from accounts.models import Organisation
 from accounts.remembering import remembered
-from billing import schedules
+from billing import rating, schedules
 from billing.adjustments import adjustments_for, carried_in
 from billing.bill_credits import draws_on, holdings_of, lapses_of, with_credit
 from billing.bills import Bill, build_bill
@@ -24,11 +24,14 @@ class OpenPeriod:
     subscription: Subscription
     period: Period
 
-    def bill_at(self, cutoff: datetime, *, until: datetime | None = None) -> Bill:
-        """What it comes to before credit; with `until`, what it came to then."""
+    def bill_at(
+        self, cutoff: datetime, *, until: datetime | None = None, coming: Sequence[rating.Reading] | None = None
+    ) -> Bill:
+        """What it comes to before credit; with `until`, what it came to then; with `coming`, what it would come to if
+        this were used from then on."""
         subscription = self.subscription
         if self.period != schedules.earliest_open_period(subscription):
-            return build_bill(subscription, self.period, cutoff=cutoff, until=until)
+            return build_bill(subscription, self.period, cutoff=cutoff, until=until, coming=coming)
         adjustments = adjustments_for(subscription)
         return build_bill(
             subscription,
@@ -38,6 +41,7 @@ class OpenPeriod:
             adjustments=adjustments.lines,
             rated_again=adjustments.rated_again,
             until=until,
+            coming=coming,
         )
 
 

@@ -40,8 +40,8 @@ class RatedUsage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Terms:
-    """What a period is rated by, but for its usage."""
+class Terms:
+    """What a period is rated by, but for its usage: see `terms_of`."""
 
     held: tuple[PlanStretch, ...]
     stretches: tuple[rating.Stretch, ...]
@@ -60,15 +60,17 @@ def rate_period(
     fees_due: bool = True,
     known_at: datetime | None = None,
     until: datetime | None = None,
+    coming: Sequence[rating.Reading] = (),
 ) -> RatedUsage:
     """Rate a period of the subscription by the versions in force in it, each for the usage of its time.
 
     Fees in advance are left out: `fees` settles them. `fees_due` False leaves out all fees. A minimum commitment counts
     them either way. Prices are those of today's book, or of the book as it stood at `known_at`. With `until`, a quarter
-    hour, only what was used before it is rated.
+    hour, only what was used before it is rated, and with `coming` what is expected to be used from then on: readings
+    cut and kept apart as `terms_of` says.
     """
     known_at = known_at or book_known_at()
-    terms = _terms(subscription, period, known_at)
+    terms = terms_of(subscription, period, known_at)
     used = Period(period.start, min(until, period.end)) if until is not None else period
     readings = read_usage(
         subscription.organisation,
@@ -77,6 +79,7 @@ def rate_period(
         splits=[split for split in terms.splits if split < used.end],
         dimensions=terms.dimensions,
     )
+    readings += _counted(coming, terms.components)
     result = rating.rate_stretches(
         readings,
         stretches=terms.stretches,
@@ -104,7 +107,7 @@ def look_up_usage(periods: Iterable[tuple[Subscription, Period, datetime | None]
     statement for all that are cut alike."""
     alike: dict[tuple[Period, tuple[datetime, ...], tuple[str, ...]], list[Organisation]] = defaultdict(list)
     for subscription, period, known_at in periods:
-        terms = _terms(subscription, period, known_at or book_known_at())
+        terms = terms_of(subscription, period, known_at or book_known_at())
         alike[period, terms.splits, terms.dimensions].append(subscription.organisation)
     for (period, splits, dimensions), organisations in alike.items():
         reports.look_up_quantities(
@@ -129,7 +132,8 @@ def terms_digest(subscription: Subscription, period: Period, known_at: datetime)
 
 
 @remembered
-def _terms(subscription: Subscription, period: Period, known_at: datetime | None) -> _Terms:
+def terms_of(subscription: Subscription, period: Period, known_at: datetime | None) -> Terms:
+    """By the price book as it stood then; None: there are no prices at all."""
     held = schedules.stretches(subscription, period)
     parts = [_rated_by(stretch) for stretch in held]
     components = tuple(component for part in parts for component in part.components)
@@ -138,7 +142,7 @@ def _terms(subscription: Subscription, period: Period, known_at: datetime | None
     costs = cost_book(subscription.currency, period, known_at=known_at) if needs_costs else None
     books = [book for book in (prices, costs) if book is not None]
     splits = {*rating.boundaries(components, books, period), *(part.period.start for part in parts[1:])}
-    return _Terms(
+    return Terms(
         held=tuple(held),
         stretches=tuple(parts),
         components=components,
@@ -182,6 +186,11 @@ def read_usage(
         *(_reading(one, is_additive=True) for one in sums),
         *(_reading(one, is_additive=False) for one in whole),
     ]
+    return _counted(readings, components)
+
+
+def _counted(readings: Iterable[rating.Reading], components: Sequence[rating.Component]) -> tuple[rating.Reading, ...]:
+    """Without those of meters that are part of another, but where a component names them."""
     parts = reports.partial_meters()
     return tuple(
         reading

@@ -36,7 +36,7 @@ DRIFT = Decimal("0.04")
 # Eight of ten outcomes should lie within, if days scatter as they did.
 SPREAD_OF_EIGHTY_PERCENT = Decimal("1.2816")
 
-type Key = tuple[str, str]  # meter, model
+type Key = tuple[str, ...]  # meter, model, and what else use is kept apart by
 type Days = Mapping[Period, Mapping[Key, Decimal]]
 type Weights = Mapping[Period, Decimal]
 type Scales = Mapping[Key, Decimal]
@@ -189,8 +189,8 @@ def _scales(days: Days) -> dict[Key, Decimal]:
     """What makes meters comparable: each meter counts for as much as any other, whatever its unit."""
     totals: dict[str, Decimal] = {}
     for units in days.values():
-        for (meter, _), quantity in units.items():
-            totals[meter] = totals.get(meter, ZERO) + abs(quantity)
+        for key, quantity in units.items():
+            totals[key[0]] = totals.get(key[0], ZERO) + abs(quantity)
     return {key: 1 / total if (total := totals[key[0]]) else ZERO for units in days.values() for key in units}
 
 

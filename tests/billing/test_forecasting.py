@@ -9,15 +9,21 @@ import time_machine
 from hypothesis import given
 from hypothesis import strategies as st
 
+from billing import rating
 from billing.budgets import suggest_budget
+from billing.couponing import redeem, save_coupon
 from billing.forecasting import back_test, forecast, make_forecasts, typical_error
-from billing.invoicing import close_period, running_bill
-from billing.models import Forecast
+from billing.invoicing import bill_before_credit, close_period, running_bill
+from billing.models import Coupon, CouponDuration, Forecast, Subscription
 from billing.periods import Period
+from billing.price_book import add_price
+from billing.resting import end_pause, pause
 from billing.schedules import current_period
+from billing.subscribing import change_plan
 from billing.usage_profile import AGE_OF_LEVEL, DRIFT, SPREAD_OF_EIGHTY_PERCENT, expect, profile_of
+from metering.models import Meter
 from tests import factories
-from tests.billing.billing_builders import at, payg, price, subscribed, team, use
+from tests.billing.billing_builders import LONG_AGO, at, payg, price, subscribed, team, use
 from tests.metering.usage_world import event, fold_all, send
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -105,12 +111,12 @@ def steady_days(count, wobble=lambda n: Decimal(1)):
 # --- With usage ---------------------------------------------------------------------------------------------------
 
 
-def history(organisation, *, days, until=NOVEMBER, tokens=1_000_000):
+def history(organisation, *, days, until=NOVEMBER, tokens=1_000_000, **more):
     """A call at noon of each working day, folded at the end."""
     for number in range(days):
         when = until.replace(hour=12) - timedelta(days=number)
         if when < until and when.weekday() < 5:
-            body = event(organisation.public_id, when, model="gpt-4o", input_tokens=tokens)
+            body = event(organisation.public_id, when, model="gpt-4o", input_tokens=tokens, **more)
             send(body, now=when)
     fold_all(until)
 
@@ -215,6 +221,87 @@ def test_api_tells_the_forecast_or_why_there_is_none(api, globex, subscription):
     assert answer["low_minor"] <= answer["total_minor"] <= answer["high_minor"]
     assert len(answer["trials"]) == 6
     assert Decimal(answer["typical_error_percent"]) < 10
+
+
+# --- What the bill knows and the forecast has to ------------------------------------------------------------------
+
+
+def heading(subscription, now=NOVEMBER) -> int:
+    return forecast(subscription, current_period(subscription, now), now).total_minor
+
+
+@pytest.mark.django_db
+def test_of_a_period_that_has_ended_the_forecast_is_the_bill(globex, subscription):
+    """Over a change of plan, a pause and a coupon, with late usage of the month before."""
+    price("input_tokens", "3.00")
+    history(globex, days=50, until=at(2026, 10, 31))
+    close_period(subscription, now=at(2026, 10, 2))
+    use(globex, at(2026, 9, 29), input_tokens=700_001)
+    halve(subscription, now=at(2026, 10, 3))
+    change_plan(subscription, team("scale", fee="499"), now=at(2026, 10, 9, 10), at_once=True)
+    pause(subscription, now=at(2026, 10, 20), reason="Rest")
+    end_pause(subscription, now=at(2026, 10, 22))
+    october = Period(at(2026, 10), at(2026, 11))
+
+    ended = forecast(subscription, october, at(2026, 11))
+    nearly = forecast(subscription, october, at(2026, 10, 31, 23, 45))
+    bill = close_period(subscription, now=at(2026, 11, 2))
+
+    assert ended.low_minor == ended.total_minor == ended.high_minor == bill.total_minor
+    assert {line.kind for line in bill.lines.all()} == {"flat_fee", "usage", "adjustment", "discount"}
+    assert nearly.total_minor == pytest.approx(bill.total_minor, rel=0.01)
+
+
+@pytest.mark.django_db
+def test_coupons_come_off_what_is_to_come(globex, subscription):
+    history(globex, days=60)
+    before = heading(subscription)
+
+    halve(subscription, now=at(2026, 11, 2))
+
+    assert heading(subscription) == pytest.approx(before / 2, abs=1)
+
+
+@pytest.mark.django_db
+def test_what_is_used_on_trial_is_not_in_the_forecast(globex, subscription):
+    """It ends on the 26th: three working days are left, and five days' part of the month's fee."""
+    history(globex, days=60)
+    Subscription.objects.filter(pk=subscription.pk).update(trial_ends_at=at(2026, 11, 26))
+
+    assert heading(subscription) == pytest.approx(4900 + 817 + 3 * 200, rel=0.01)
+
+
+@pytest.mark.django_db
+def test_nothing_is_to_come_of_a_pause(globex, subscription):
+    history(globex, days=60)
+
+    pause(subscription, now=NOVEMBER, reason="Rest")
+
+    # Fifteen working days so far, whatever comes after; and no fee for a December that begins with a pause.
+    bill = bill_before_credit(subscription, NOVEMBER)
+    assert heading(subscription) == bill.total_minor
+    assert bill.usage_minor == 15 * 200
+
+
+@pytest.mark.django_db
+def test_usage_to_come_has_the_price_of_its_labels(globex, subscription):
+    Meter.objects.filter(key="input_tokens").update(dimensions=["model", "service_tier"])
+    add_price(
+        Meter.objects.get(key="input_tokens"),
+        model="gpt-4o",
+        currency="USD",
+        amount=Decimal(1),
+        valid_from=LONG_AGO,
+        conditions=rating.Conditions(service_tier="batch"),
+    )
+    history(globex, days=60, service_tier="batch")
+
+    assert heading(subscription) == pytest.approx(4900 + 21 * 100, rel=0.01)
+
+
+def halve(subscription, *, now) -> None:
+    save_coupon(Coupon(code="HALF", name="Half", percent=Decimal(50), duration=CouponDuration.FOREVER))
+    redeem(subscription, "HALF", now=now)
 
 
 # --- Budgets ------------------------------------------------------------------------------------------------------
