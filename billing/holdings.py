@@ -1,6 +1,6 @@
 """What is left of grants, read from the ledger: as sums of entries, locked where something is to be drawn."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -20,14 +20,17 @@ def remaining(grants: Sequence[CreditGrant]) -> dict[int, Decimal]:
 
 def unused_holdings(organisations: Iterable[Organisation]) -> dict[int, list[Holding]]:
     """By the organisation's primary key: the grants of which something is left, in the order of their keys."""
-    unused = _unused(organisations)
-    return _holdings(CreditGrant.objects.filter(pk__in=unused).order_by("pk")) if unused else {}
+    left = _unused(organisations)
+    return _holdings(CreditGrant.objects.filter(pk__in=left).order_by("pk"), left) if left else {}
 
 
 def locked_holdings(organisations: Iterable[Organisation]) -> dict[int, list[Holding]]:
     """The same, locked until the caller's transaction ends. One query where there is no credit."""
     unused = _unused(organisations)
-    return _holdings(locked_grants(CreditGrant.objects.filter(pk__in=unused))) if unused else {}
+    if not unused:
+        return {}
+    grants = locked_grants(CreditGrant.objects.filter(pk__in=unused))
+    return _holdings(grants, remaining(grants))  # somebody may have taken something before they were locked
 
 
 def locked_grants(grants: Any) -> list[CreditGrant]:
@@ -35,17 +38,15 @@ def locked_grants(grants: Any) -> list[CreditGrant]:
     return list(grants.select_for_update(of=("self",), no_key=True).order_by("pk"))
 
 
-def _unused(organisations: Iterable[Organisation]) -> list[int]:
+def _unused(organisations: Iterable[Organisation]) -> dict[int, Decimal]:
     entries = LedgerEntry.objects.filter(organisation__in=organisations, account=LedgerAccount.REMAINING)
-    sums = entries.order_by().values("grant").annotate(left=Sum("amount"))
-    return list(sums.filter(left__gt=0).values_list("grant", flat=True))
+    sums = entries.order_by().values_list("grant").annotate(left=Sum("amount")).filter(left__gt=0)
+    return {pk: plain(left) for pk, left in sums}
 
 
-def _holdings(grants: Iterable[CreditGrant]) -> dict[int, list[Holding]]:
+def _holdings(grants: Iterable[CreditGrant], left: Mapping[int, Decimal]) -> dict[int, list[Holding]]:
     found: dict[int, list[Holding]] = {}
-    grants = list(grants)
-    left = remaining(grants) if grants else {}
     for grant in grants:
-        if left[grant.pk] > 0:  # somebody else may have taken the rest before it was locked
+        if left[grant.pk] > 0:
             found.setdefault(grant.organisation_id, []).append(Holding(grant, left[grant.pk]))
     return found

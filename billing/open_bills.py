@@ -77,16 +77,21 @@ def drawn_bills(organisation: Organisation, currency: str, now: datetime) -> Ite
         holdings = drawn.left
 
 
+def open_periods(
+    organisation: Organisation, currency: str, now: datetime, *, known: Subscription | None = None
+) -> list[OpenPeriod]:
+    """Those that have begun, of all subscriptions, in the order of their ends. `known` need not be read again."""
+    others = _others(organisation, currency, known)
+    subscriptions = others if known is None else (*others, known)
+    found = [OpenPeriod(one, period) for one in subscriptions for period in _periods(one, now)]
+    return sorted(found, key=_closing_order)
+
+
 @remembered
-def open_periods(organisation: Organisation, currency: str, now: datetime) -> tuple[OpenPeriod, ...]:
-    """Those that have begun, of all subscriptions, in the order of their ends."""
+def _others(organisation: Organisation, currency: str, known: Subscription | None) -> tuple[Subscription, ...]:
     rows = Subscription.objects.for_organisation(organisation).filter(currency=currency)
-    found = [
-        OpenPeriod(subscription, period)
-        for subscription in rows.select_related("organisation").prefetch_related(*schedules.TERMS)
-        for period in _periods(subscription, now)
-    ]
-    return tuple(sorted(found, key=_closing_order))
+    rows = rows if known is None else rows.exclude(pk=known.pk)
+    return tuple(rows.select_related("organisation").prefetch_related(*schedules.TERMS))
 
 
 def _periods(subscription: Subscription, now: datetime) -> Iterator[Period]:
@@ -98,7 +103,7 @@ def _periods(subscription: Subscription, now: datetime) -> Iterator[Period]:
 
 def _left_for(open_period: OpenPeriod, holdings: tuple[Holding, ...], now: datetime) -> tuple[Holding, ...]:
     subscription = open_period.subscription
-    for one in open_periods(subscription.organisation, subscription.currency, now):
+    for one in open_periods(subscription.organisation, subscription.currency, now, known=subscription):
         if _closing_order(one) >= _closing_order(open_period):
             break
         holdings = _drawn(one, holdings, now).left

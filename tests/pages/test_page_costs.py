@@ -18,7 +18,7 @@ MOST = {
     "billing:bill_by_project": 28,
     "billing:overview": 33,
     "billing:plan_change": 47,
-    "billing:subscription_cancellation": 21,
+    "billing:subscription_cancellation": 22,
 }
 
 
