@@ -1,7 +1,7 @@
 """Does the ledger of credit add up? Every night, over all of it, and whenever somebody asks. Changes nothing.
 
 Each movement sums to zero; each grant's amount is what was used, is left, has expired and was reversed; what was used
-is what the credit lines of invoices say; nothing crosses organisations or currencies.
+is what the credit lines of invoices say, and nothing where they are void; nothing crosses organisations or currencies.
 """
 
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ WITH used AS (
     WHERE e.account = 'used' AND (%(organisation)s::bigint IS NULL OR e.organisation_id = %(organisation)s)
     GROUP BY t.invoice_id, g.public_id
 ), said AS (
-    SELECT l.invoice_id, l.key, -l.amount_exact AS amount
+    SELECT l.invoice_id, l.key, CASE i.state WHEN 'void' THEN 0 ELSE -l.amount_exact END AS amount
     FROM billing_invoiceline l JOIN billing_invoice i ON i.id = l.invoice_id
     WHERE l.kind = 'credit' AND (%(organisation)s::bigint IS NULL OR i.organisation_id = %(organisation)s)
 )
@@ -72,7 +72,7 @@ SELECT o.slug, substr(key, 8), i.number, coalesce(said.amount, 0), coalesce(used
 FROM used FULL JOIN said USING (invoice_id, key)
 JOIN billing_invoice i ON i.id = invoice_id
 JOIN accounts_organisation o ON o.id = i.organisation_id
-WHERE used.amount IS DISTINCT FROM said.amount"""
+WHERE coalesce(used.amount, 0) <> coalesce(said.amount, 0)"""
 OWNERS = """
 SELECT o.slug, g.public_id, coalesce(i.number, t.id::text), g.amount, e.amount
 FROM billing_ledgerentry e

@@ -39,6 +39,16 @@ SMALLEST_PLACES = 18
 LAST_PRIORITY = 32_767
 LONGEST_REASON = 200
 
+# From which account to which the movements of a kind go; what is granted comes from where credit comes from.
+SIDES = {
+    LedgerKind.GRANTED: (LedgerAccount.GRANTED, LedgerAccount.REMAINING),
+    LedgerKind.USED: (LedgerAccount.REMAINING, LedgerAccount.USED),
+    LedgerKind.EXPIRED: (LedgerAccount.REMAINING, LedgerAccount.EXPIRED),
+    LedgerKind.REVERSED: (LedgerAccount.REMAINING, LedgerAccount.REVERSED),
+    LedgerKind.PAID_BACK: (LedgerAccount.REMAINING, LedgerAccount.REVERSED),
+    LedgerKind.RETURNED: (LedgerAccount.USED, LedgerAccount.REMAINING),
+}
+
 
 class GrantInvalid(DomainError):
     code = "grant_invalid"
@@ -226,6 +236,23 @@ def book_draws(paid: Iterable[tuple[Invoice, Sequence[Draw]]], now: datetime) ->
     )
 
 
+def return_credit(invoice: Invoice, now: datetime) -> None:
+    """Give back what an invoice used that has become void: once, and whatever its grants have become since."""
+    used = LedgerEntry.objects.filter(
+        transaction__invoice=invoice, transaction__kind=LedgerKind.USED, account=LedgerAccount.USED
+    )
+    with transaction.atomic():
+        grants = locked_grants(CreditGrant.objects.filter(pk__in=used.values("grant")).select_related("organisation"))
+        if not grants or LedgerTransaction.objects.filter(invoice=invoice, kind=LedgerKind.RETURNED).exists():
+            return
+        amounts = dict(used.values_list("grant", "amount"))
+        returned = [(grant, amounts[grant.pk]) for grant in grants]
+        _move(returned, LedgerKind.RETURNED, now=now, invoice=invoice)
+        for grant, amount in returned:
+            _record("credit.returned", grant, amount, actor=None, request=None)
+        tell_limit(invoice.organisation, now)
+
+
 def balance(organisation: Organisation, *, currency: str, now: datetime) -> Decimal:
     """What is booked and can be used now."""
     held = unused_holdings([organisation]).get(organisation.pk, [])
@@ -242,27 +269,22 @@ def _may_still_pay(grant: CreditGrant) -> bool:
     return any(period is not None and period.start < expires_at for period in periods)
 
 
-def _move(amounts: Sequence[tuple[CreditGrant, Decimal]], kind: LedgerKind, *, now: datetime) -> None:
+def _move(
+    amounts: Sequence[tuple[CreditGrant, Decimal]], kind: LedgerKind, *, now: datetime, invoice: Invoice | None = None
+) -> None:
     organisation = amounts[0][0].organisation
-    moved = LedgerTransaction.objects.create(organisation=organisation, kind=kind, at=now)
+    moved = LedgerTransaction.objects.create(organisation=organisation, kind=kind, invoice=invoice, at=now)
     LedgerEntry.objects.bulk_create(_entries(moved, amounts))
 
 
 def _entries(moved: LedgerTransaction, amounts: Iterable[tuple[CreditGrant, Decimal]]) -> Iterator[LedgerEntry]:
-    """Both sides of each movement: from what remains to the account of the transaction's kind; a grant's come from
-    where credit comes from."""
+    """Both sides of each movement."""
+    source, target = SIDES[LedgerKind(moved.kind)]
     for grant, amount in amounts:
-        is_granted = moved.kind == LedgerKind.GRANTED
-        source = LedgerAccount.GRANTED if is_granted else LedgerAccount.REMAINING
-        target = LedgerAccount.REMAINING if is_granted else _account_of(moved.kind)
         for account, change in ((source, amount.copy_negate()), (target, amount)):
             yield LedgerEntry(
                 organisation_id=moved.organisation_id, transaction=moved, grant=grant, account=account, amount=change
             )
-
-
-def _account_of(kind: str) -> LedgerAccount:
-    return LedgerAccount.REVERSED if kind == LedgerKind.PAID_BACK else LedgerAccount(kind)
 
 
 def _record(

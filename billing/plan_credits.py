@@ -12,17 +12,17 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 
 from accounts.remembering import remembering
 from billing import schedules
 from billing.crediting import book_grant
-from billing.models import CreditGrant, GrantKind, PlanVersion, Subscription
+from billing.models import CreditGrant, GrantKind, PlanVersion, Subscription, SubscriptionPhase
 from billing.models.subscriptions import SubscriptionState
 from billing.periods import Period
 from billing.schedules import Rest
 
-AT_A_TIME = 500
+AT_A_TIME = 2000
 
 
 class _Owed(NamedTuple):
@@ -35,7 +35,9 @@ class _Owed(NamedTuple):
 def grant_due_credit(now: datetime) -> int:
     """Grant what the periods that have begun since bring with them; answers how many grants that were."""
     due = Subscription.objects.filter(Q(credit_granted_until=None) | Q(credit_granted_until__lte=now))
-    due = due.exclude(state=SubscriptionState.CANCELLED).order_by(F("credit_granted_until").asc(nulls_first=True), "pk")
+    bringing = SubscriptionPhase.objects.filter(subscription=OuterRef("pk"), plan_version__credit_amount__isnull=False)
+    due = due.filter(Exists(bringing)).exclude(state=SubscriptionState.CANCELLED)
+    due = due.order_by(F("credit_granted_until").asc(nulls_first=True), "pk")
     granted = 0
     for pk in list(due.values_list("pk", flat=True)[:AT_A_TIME]):
         with remembering(anew=True), transaction.atomic():

@@ -116,7 +116,7 @@ def _apply(event: StripeEvent, now: datetime) -> str:
         return "Not about an invoice's state."
     push = StripeInvoice.objects.filter(environment=settings.STRIPE_ENVIRONMENT, stripe_id=event.object_id).first()
     if push is not None:
-        refresh_invoice(push.pk)
+        refresh_invoice(push.pk, now=now)
         return ""
     if _names_an_invoice_of_ours(event) and event.tries < MOST_TRIES:
         raise _NotOursYet("The invoice is not linked to Stripe yet.")

@@ -19,6 +19,7 @@ from django.db import connection, transaction
 
 from accounts.errors import DomainError
 from billing import stripe_gateway as stripe
+from billing.crediting import return_credit
 from billing.models import Invoice, StripeCustomer, StripeInvoice
 from billing.models.invoices import InvoiceState
 from billing.models.stripe_mirror import PushState
@@ -68,12 +69,12 @@ def push_invoice(invoice_id: int, *, now: datetime) -> StripeInvoice:
     return push
 
 
-def refresh_invoice(invoice_id: int) -> StripeInvoice:
+def refresh_invoice(invoice_id: int, *, now: datetime) -> StripeInvoice:
     """Ask Stripe for the state of a pushed invoice and write it down."""
     with _only_worker(invoice_id, wait=True):
         push = StripeInvoice.objects.get(pk=invoice_id)
         if push.stripe_id:
-            _record(push, stripe.retrieve_invoice(push.stripe_id))
+            _record(push, stripe.retrieve_invoice(push.stripe_id), now=now)
     return push
 
 
@@ -116,7 +117,7 @@ def _push(push: StripeInvoice, *, now: datetime) -> None:
     except Mismatch as mismatch:
         _stop(push, PushState.MISMATCH, str(mismatch))
     else:
-        _record(push, remote, pushed=True)
+        _record(push, remote, now=now, pushed=True)
 
 
 def _deliver(push: StripeInvoice, *, now: datetime) -> stripe.RemoteInvoice:
@@ -217,7 +218,7 @@ def _was_sent(push: StripeInvoice, *, now: datetime) -> bool:
     return any(event.object_id == push.stripe_id for event in events)
 
 
-def _record(push: StripeInvoice, remote: stripe.RemoteInvoice, *, pushed: bool = False) -> None:
+def _record(push: StripeInvoice, remote: stripe.RemoteInvoice, *, now: datetime, pushed: bool = False) -> None:
     """Write down what Stripe says, on the mirror and on the invoice, together."""
     with transaction.atomic():
         invoice = Invoice.objects.select_for_update().get(pk=push.pk)
@@ -230,6 +231,8 @@ def _record(push: StripeInvoice, remote: stripe.RemoteInvoice, *, pushed: bool =
             invoice.amount_paid_minor = remote.amount_paid
             invoice.paid_at = remote.paid_at if remote.status == "paid" else None
             invoice.save(update_fields=["state", "amount_paid_minor", "paid_at"])
+            if invoice.state == InvoiceState.VOID:
+                return_credit(invoice, now)
 
 
 def _try_later(push: StripeInvoice, reason: str, *, now: datetime) -> None:

@@ -195,15 +195,15 @@ def _collect(now: datetime) -> None:
         invoices = Invoice.objects.filter(organisation__slug=story.slug).order_by("period_start")
         for invoice, ending in zip(invoices, story.endings, strict=False):
             if ending == "paid" and not invoice.is_settled:
-                _pay(invoice)
+                _pay(invoice, now)
 
 
-def _pay(invoice: Invoice) -> None:
+def _pay(invoice: Invoice, now: datetime) -> None:
     body = json.dumps({"invoice": invoice.stripe_invoice.stripe_id, "payment_method": "pm_card_visa"}).encode()
     address = f"{settings.STRIPE_API_BASE}/_control/pay"
     request = urllib.request.Request(address, body, {"Content-Type": "application/json"})  # noqa: S310
     with urllib.request.urlopen(request, timeout=10):  # noqa: S310
-        stripe_sync.refresh_invoice(invoice.pk)
+        stripe_sync.refresh_invoice(invoice.pk, now=now)
 
 
 # --- What to tell -------------------------------------------------------------------------------------------------

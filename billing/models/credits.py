@@ -102,11 +102,13 @@ class LedgerKind(models.TextChoices):
     REVERSED = "reversed", "Reversed"
     # Reversed, and given to the customer as money.
     PAID_BACK = "paid_back", "Paid back"
+    # What was used, when its invoice became void.
+    RETURNED = "returned", "Returned"
 
 
 class LedgerTransaction(OrganisationOwned):
     kind = models.CharField(max_length=16, choices=LedgerKind)
-    # Of what was used: the invoice it paid.
+    # Of what was used or returned: the invoice it paid.
     invoice = models.ForeignKey(Invoice, null=True, on_delete=models.PROTECT, related_name="+")
     at = models.DateTimeField()
 
@@ -116,11 +118,11 @@ class LedgerTransaction(OrganisationOwned):
         ordering = ["pk"]
         constraints = [
             models.CheckConstraint(
-                condition=Q(kind=LedgerKind.USED, invoice__isnull=False)
-                | ~Q(kind=LedgerKind.USED) & Q(invoice__isnull=True),
+                condition=Q(kind__in=(LedgerKind.USED, LedgerKind.RETURNED), invoice__isnull=False)
+                | ~Q(kind__in=(LedgerKind.USED, LedgerKind.RETURNED)) & Q(invoice__isnull=True),
                 name="ledger_invoice_where_used",
             ),
-            models.UniqueConstraint(fields=["invoice"], name="ledger_once_per_invoice"),
+            models.UniqueConstraint(fields=["invoice", "kind"], name="ledger_once_per_invoice"),
         ]
 
     def __str__(self) -> str:

@@ -2,17 +2,22 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 import stripe as stripe_sdk
 from django.test import Client
 from django.utils import timezone
 
-from billing.models import StripeEvent
+from billing.credit_checks import check_credits
+from billing.crediting import grant_credit
+from billing.holdings import remaining
+from billing.models import LedgerTransaction, StripeEvent
 from billing.models.invoices import InvoiceState
 from billing.sandbox.errors import StripeError
 from billing.stripe_inbox import MOST_TRIES, apply_event, apply_unhandled, fetch_missed
 from billing.stripe_sync import push_invoice
+from tests.billing.billing_builders import pay_by_credit
 from tests.billing.stripe.conftest import NOW, WEBHOOK_SECRET
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -182,3 +187,26 @@ def test_an_event_of_the_other_mode_is_refused(sandbox):
 
 def test_only_post_is_answered(sandbox):
     assert Client().get("/stripe/webhook/").status_code == 405
+
+
+def test_credit_comes_back_from_an_invoice_that_is_void(hook, finalised_invoice):
+    invoice = finalised_invoice(amounts=[1234, -234])
+    grant = grant_credit(
+        invoice.organisation, kind="manual", amount=Decimal("2.34"), currency="USD", reason="Goodwill", now=NOW
+    )
+    pay_by_credit(invoice, "2.34", NOW)
+    push = push_invoice(invoice.pk, now=NOW)
+    assert remaining([grant])[grant.pk] == 0
+    stripe_sdk.StripeClient("sk_test_kilotoken", base_addresses={"api": hook.url}).v1.invoices.void_invoice(
+        push.stripe_id
+    )
+
+    for _ in range(2):
+        hook.post_control("deliver")
+        apply_unhandled(now=timezone.now())
+
+    assert remaining([grant])[grant.pk] == Decimal("2.34")
+    assert list(LedgerTransaction.objects.filter(invoice=invoice).values_list("kind", flat=True)) == [
+        "used", "returned",
+    ]  # fmt: skip
+    assert check_credits() == []
