@@ -5,12 +5,9 @@ Takes lines of a running bill and rows of an invoice alike: both carry the same 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Protocol
 
 from billing.models.invoices import LineKind
-from billing.money import exact_sum
-from billing.rating import Reading
 
 ORDER = (
     (LineKind.CARRY_OVER, "Carried over"),
@@ -49,15 +46,6 @@ class Section:
     total_minor: int
 
 
-@dataclass(frozen=True, slots=True)
-class UncountedUsage:
-    meter: str
-    model: str
-    quantity: Decimal
-    # Whether the plan would charge it, had it a price.
-    is_unpriced: bool
-
-
 def sections_of(lines: Iterable[LineLike]) -> list[Section]:
     """Sections in a fixed order, each with its lines in the bill's order."""
     every = list(lines)
@@ -67,19 +55,6 @@ def sections_of(lines: Iterable[LineLike]) -> list[Section]:
         if of_kind:
             sections.append(Section(kind, title, _groups(of_kind), sum(line.amount_minor for line in of_kind)))
     return sections
-
-
-def usage_without_charge(unpriced: Sequence[Reading], uncovered: Sequence[Reading]) -> list[UncountedUsage]:
-    """Readings that cost nothing, added up by meter and model; those that only lack a price first."""
-    found: list[UncountedUsage] = []
-    for readings, is_unpriced in ((unpriced, True), (uncovered, False)):
-        keys = dict.fromkeys((reading.meter, reading.model) for reading in readings)
-        for meter, model in sorted(keys, key=lambda key: (key[1], key[0])):
-            quantity = exact_sum(
-                reading.quantity for reading in readings if (reading.meter, reading.model) == (meter, model)
-            )
-            found.append(UncountedUsage(meter, model, quantity, is_unpriced))
-    return found
 
 
 def _groups(lines: Sequence[LineLike]) -> tuple[LineGroup, ...]:

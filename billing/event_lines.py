@@ -4,7 +4,7 @@ An invoice counts what had come in by its cutoff. What comes later for its perio
 stands until then on the running bill. Writes nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from itertools import groupby
@@ -19,7 +19,7 @@ from billing.models import InvoiceLine, Price, Subscription
 from billing.models.invoices import LineKind
 from billing.periods import Period
 from billing.price_book import cost_book, price_book
-from billing.schedules import version_at
+from billing.schedules import earliest_open_period, period_containing, version_at
 from billing.subscribing import current_subscription
 from billing.usage_labels import in_words_of_prices
 from metering.event_lookup import Acceptance, Feed
@@ -43,10 +43,12 @@ class EventLine:
 
 def lines_of_event(organisation: Organisation, event: Acceptance, now: datetime) -> list[EventLine]:
     """A line per meter that the event feeds and that is charged for."""
-    invoiced = [(feed, _invoice_line(organisation, feed, event.received_at)) for feed in event.feeds]
+    project = {rating.PROJECT: event.project} if event.project else {}
+    feeds = [replace(feed, labels={**feed.labels, **project}) for feed in event.feeds]
+    invoiced = [(feed, _invoice_line(organisation, feed, event.received_at)) for feed in feeds]
     open_feeds = [feed for feed, line in invoiced if line is None]
     subscription = current_subscription(organisation, now) if open_feeds else None
-    running = () if subscription is None else bill_before_credit(subscription, now).lines
+    running = [] if subscription is None else _open_lines(subscription, open_feeds, now)
     found = []
     for feed, line in invoiced:
         of_feed = [one for one in running if _may_hold(one, feed)] if line is None else []
@@ -68,8 +70,18 @@ def _invoice_line(organisation: Organisation, feed: Feed, received_at: datetime)
         of_invoice = list(lines)
         if _cutoff(of_invoice[0]) >= received_at:
             invoice = of_invoice[0].invoice
-            return _line_of(of_invoice, feed, invoice.subscription, invoice.finalised_at)
+            return _line_of(of_invoice, feed, invoice.subscription, invoice.prices_known_at or invoice.finalised_at)
     return None
+
+
+def _open_lines(subscription: Subscription, feeds: list[Feed], now: datetime) -> list[BillLine]:
+    """Of the open bills that these are on: each that of its own period, or late usage the earliest."""
+    earliest = earliest_open_period(subscription)
+    if earliest is None:
+        return []
+    periods = {max(period_containing(subscription, feed.interval_start), earliest) for feed in feeds}
+    bills = [bill_before_credit(subscription, now, period=period) for period in sorted(periods)]
+    return [line for bill in bills for line in bill.lines]
 
 
 def _cutoff(line: InvoiceLine) -> datetime:
@@ -84,14 +96,17 @@ def _may_hold(line: BillLine, feed: Feed) -> bool:
 def _line_of[Line: (InvoiceLine, BillLine)](
     lines: list[Line], feed: Feed, subscription: Subscription | None, known_at: datetime | None = None
 ) -> Line | None:
-    """Of lines of one meter, that which prices the feed's quarter hour: peak and off-peak are two.
+    """Of lines of one meter, that which prices the feed's quarter hour: peak and off-peak are two, and so are those of
+    projects that the plan keeps apart.
 
     Rating the feed alone names it; where that gives another line, the one whose price's windows hold then.
     """
     if len(lines) < 2 or subscription is None:
         return next(iter(lines), None)
     keys = _keys_of(feed, subscription, known_at)
-    of_key = (line for line in lines if any(line.key == key or line.key.endswith(f":{key}") for key in keys))
+    # Adjustments and the lines of a plan that took over put something before the key.
+    ends = tuple(mark + key for key in keys for mark in (":", "/"))
+    of_key = (line for line in lines if line.key in keys or line.key.endswith(ends))
     return next(of_key, None) or _line_in_window(lines, feed)
 
 

@@ -12,7 +12,10 @@ from billing.catalogue import components_of
 from billing.models import Plan, PlanVersion, PriceComponent
 from billing.money import format_exact, format_quantity, format_unit_price
 from billing.periods import Cadence
-from metering.models import Meter
+from billing.plan_limits import specs_of
+from metering.limits_page import WINDOW_WORDS
+from metering.models import Enforcement, Measure, Meter
+from metering.quotas import QuotaSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,35 @@ def offer_of(version: PlanVersion, names: dict[str, str] | None = None) -> PlanO
         version=version,
         fee=format_exact(sum(fees, Decimal(0)), version.currency),
         per=Cadence(version.cadence).per,
-        components=(*(_timed_words_of(one, version, names, labels) for one in components), *_credit(version)),
+        components=(
+            *(_timed_words_of(one, version, names, labels) for one in components),
+            *_credit(version),
+            *_limits_of(version, names),
+        ),
     )
+
+
+def _limits_of(version: PlanVersion, names: dict[str, str]) -> list[ComponentWords]:
+    """What the plan limits, if anything."""
+    limits = [_limit_in_words(spec, names) for spec in specs_of(version)]
+    return [ComponentWords("Limits", limits[0], tuple(limits[1:]))] if limits else []
+
+
+def _limit_in_words(spec: QuotaSpec, names: dict[str, str]) -> str:
+    """ "300 requests per minute", "Warned from 1,000,000 input tokens per day on"."""
+    match spec.measure:
+        case Measure.SPEND:
+            what = f"{format_exact(spec.amount, spec.currency)} of spend"
+        case Measure.CONCURRENT:
+            what = f"{format_quantity(spec.amount)} calls at the same time"
+        case Measure.REQUESTS:
+            what = f"{format_quantity(spec.amount)} requests"
+        case _:
+            what = f"{format_quantity(spec.amount)} {names.get(spec.meter_key, spec.meter_key).lower()}"
+    words = [what] if spec.measure == Measure.CONCURRENT else [what, WINDOW_WORDS[spec.window]]
+    words += [f"on {', '.join(spec.models)}"] if spec.models else []
+    sentence = " ".join(words)
+    return sentence if spec.enforcement == Enforcement.HARD else f"{sentence}, then only a warning"
 
 
 def component_in_words(row: PriceComponent) -> ComponentWords:

@@ -94,8 +94,9 @@ def subscribe(
             raise AnchorOverlaps
         subscription.phases.create(plan_version=plan_version, starts_at=anchor_at, created_at=now)
         ensure_billing_details(organisation)
-        plan_limits.write_limits(subscription, now)
+        # In this order, so that what was used since the anchor counts on a limit of spend.
         write_estimates(subscription.organisation, now)
+        plan_limits.write_limits(subscription, now)
         grant_included([subscription], now)
         record_change("subscription.started", subscription, plan_version, actor=actor, request=request)
     return subscription

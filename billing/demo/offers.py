@@ -1,11 +1,12 @@
-"""What the demo provider sells: list prices and costs of eight models and three public plans."""
+"""What the demo provider sells: list prices and costs of eight models, three public plans and two coupons."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
 from billing import catalogue
-from billing.models import Plan, PlanVersion, Price, PriceKind
+from billing.couponing import save_coupon
+from billing.models import Coupon, CouponDuration, Plan, PlanVersion, Price, PriceKind
 from billing.price_book import add_price
 from billing.rating import Tier
 from metering.models import Meter
@@ -26,6 +27,25 @@ PRICES: dict[str, tuple[str, str, str, str]] = {
     # The model of the call that newcomers report by hand.
     "gpt-oss-120b": ("0.15", "0.075", "0.15", "0.60"),
     "gemini-2.5-flash": ("0.30", "0.03", "0.30", "2.50"),
+}
+
+# What comes with plans: calls a minute, money a period, tokens a day (of which a customer is only warned).
+LIMITS: Mapping[str, Sequence[Mapping[str, str]]] = {
+    "team": (
+        {"measure": "requests", "amount": "300", "window": "minute"},
+        {"measure": "spend", "amount": "50", "window": "billing_period", "currency": CURRENCY},
+    ),
+    "scale": (
+        {"measure": "requests", "amount": "1200", "window": "minute"},
+        {"measure": "spend", "amount": "100", "window": "billing_period", "currency": CURRENCY},
+        {
+            "measure": "meter",
+            "meter": "input_tokens",
+            "amount": "1000000",
+            "window": "day",
+            "enforcement": "soft",
+        },
+    ),
 }
 
 # What the provider pays itself, as a share of the list price; of one model it does not know yet.
@@ -58,6 +78,18 @@ def _write(meter: Meter, model: str, amount: Decimal, kind: PriceKind) -> None:
     )
 
 
+def make_coupons() -> None:
+    """One that a story redeems and one that nobody has yet, unless they are there."""
+    offers = {
+        "LEGAL20": Coupon(name="Offer to law firms", percent=Decimal(20), duration=CouponDuration.PERIODS, periods=6),
+        "HELLO10": Coupon(name="Hello", amount=Decimal(10), currency=CURRENCY, most_redemptions=100),
+    }
+    for code, coupon in offers.items():
+        if not Coupon.objects.filter(code=code).exists():
+            coupon.code = code
+            save_coupon(coupon, actor=ACTOR)
+
+
 def publish_plans(now: datetime) -> None:
     """Pay as you go, Team and Scale, unless they are there."""
     offers = (
@@ -79,6 +111,8 @@ def _publish(
     )
     version = catalogue.draft_version(plan, currency=CURRENCY)
     fill(version)
+    version.limits = list(LIMITS.get(key, ()))
+    version.save(update_fields=["limits"])
     catalogue.publish_version(version, now=now, actor=ACTOR)
 
 

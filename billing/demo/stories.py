@@ -29,6 +29,15 @@ class Credit:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanChange:
+    """To another plan at once: how many days and hours after the first period began."""
+
+    plan: str
+    after_days: int
+    after_hours: float = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Story:
     """One organisation: who is in it, what it uses, and how far its bills have come."""
 
@@ -52,6 +61,10 @@ class Story:
     credits: tuple[Credit, ...] = ()
     # Pays before it uses; calls stop where credit ends.
     is_prepaid: bool = False
+    trial_days: int = 0
+    plan_changes: tuple[PlanChange, ...] = ()
+    # Code of a coupon that is redeemed on the first day after the trial; empty: none.
+    coupon: str = ""
 
     @property
     def slug(self) -> str:
@@ -107,7 +120,7 @@ STORIES = (
         address="48 Court Street\nBrooklyn, NY 11201",
         country="US",
         zone="America/New_York",
-        plan="team",
+        plan="pay-as-you-go",
         curve=OFFICE_HOURS,
         people=(
             Person("Gus Okafor", "gus@lumen.example", Role.OWNER),
@@ -122,6 +135,9 @@ STORIES = (
         period_age_days=1,
         endings=("paid", "ended"),
         revoked=("intake-old",),
+        trial_days=10,
+        plan_changes=(PlanChange("team", 17, after_hours=14.4),),
+        coupon="LEGAL20",
     ),
     Story(
         name="Kite Studio",

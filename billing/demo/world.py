@@ -9,6 +9,7 @@ from itertools import batched, groupby
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
+from django.db import transaction
 
 from accounts.api_keys import create_api_key, revoke_api_key
 from accounts.errors import DomainError
@@ -20,18 +21,20 @@ from accounts.projects import create_project
 from accounts.tokens import create_access_token, create_service_token
 from accounts.users import create_user
 from billing import stripe_gateway, stripe_sync
+from billing.catalogue import newest_version
+from billing.couponing import redeem
 from billing.crediting import expire_grants
 from billing.demo.credits import agree_on_paying_before, grant_credits
 from billing.demo.history import events
-from billing.demo.offers import ACTOR, publish_plans, write_prices
+from billing.demo.offers import ACTOR, make_coupons, publish_plans, write_prices
 from billing.demo.stories import STORIES, Person, Story
 from billing.forecasting import make_forecasts
 from billing.invoicing import close_period
 from billing.margins import compute_margins
-from billing.models import BillingDetails, Invoice, Plan, Subscription
+from billing.models import BillingDetails, Invoice, Subscription
 from billing.periods import quarter_hour_floor
 from billing.schedules import earliest_open_period
-from billing.subscribing import subscribe
+from billing.subscribing import change_plan, subscribe
 from metering.aggregation import fold_pending
 from metering.intake import Draft, accept
 from metering.partitions import ensure_event_partitions
@@ -68,6 +71,7 @@ def create_world(*, now: datetime, progress: Progress = lambda line: None) -> Wo
     ensure_event_partitions(now=now)
     write_prices()
     publish_plans(now)
+    make_coupons()
     operator = _user(OPERATOR, is_superuser=True)
     count, invoices = 0, []
     for story in STORIES:
@@ -128,12 +132,25 @@ def _subscription(story: Story, organisation: Organisation, now: datetime) -> Su
     found = Subscription.objects.for_organisation(organisation).current().first()
     if found is not None:
         return found
-    version = Plan.objects.get(key=story.plan).current_version()
-    assert version is not None
-    subscription = subscribe(organisation, version, now=now, anchor=_anchor(story, now), actor=ACTOR)
+    with transaction.atomic():
+        subscription = _subscribed(story, organisation, now)
     BillingDetails.objects.filter(organisation=organisation).update(
         legal_name=story.legal_name, address=story.address, country=story.country
     )
+    return subscription
+
+
+def _subscribed(story: Story, organisation: Organisation, now: datetime) -> Subscription:
+    """With everything that happened to the subscription since."""
+    anchor = _anchor(story, now)
+    subscription = subscribe(
+        organisation, newest_version(story.plan), now=now, anchor=anchor, trial_days=story.trial_days, actor=ACTOR
+    )
+    if story.coupon:
+        redeem(subscription, story.coupon, now=anchor + timedelta(days=story.trial_days + 1), actor=ACTOR)
+    for change in story.plan_changes:
+        changed_at = anchor + timedelta(days=change.after_days, hours=change.after_hours)
+        change_plan(subscription, newest_version(change.plan), now=changed_at, at_once=True, actor=ACTOR)
     return subscription
 
 

@@ -11,12 +11,13 @@ from django.views.decorators.http import require_safe
 from accounts.access import MemberRequest, member_required
 from accounts.pages import render_page
 from billing import invoicing, schedules
-from billing.bill_sections import sections_of, usage_without_charge
+from billing.bill_sections import sections_of
 from billing.models import Invoice, Subscription
 from billing.money import minimum_charge
 from billing.owed import is_owed
 from billing.periods import Period
 from billing.plan_words import meter_names
+from billing.uncharged import usage_without_charge
 
 PAST_INVOICES = 12
 
@@ -60,7 +61,7 @@ def _bill_context(subscription: Subscription, asked: str | None, now: datetime) 
         "is_owed": is_owed(subscription, running),
         "meter_names": meter_names(),
         "sections": sections_of(running.lines),
-        "without_charge": usage_without_charge(running.unpriced, running.uncovered),
+        "without_charge": usage_without_charge(running),
         "least": minimum_charge(running.currency),
         "has_ended": period.end <= now,
         "closes_at": period.end + invoicing.grace(),

@@ -19,6 +19,7 @@ from billing.invoice_history import history_of
 from billing.models import Invoice
 from billing.models.invoices import InvoiceState
 from billing.plan_words import meter_names
+from billing.uncharged import usage_not_charged
 
 PAGE_SIZE = 24
 
@@ -72,6 +73,7 @@ def _invoice_context(found: Invoice, now: datetime) -> dict[str, Any]:
         "seller": found.parties["seller"],
         "buyer": found.parties["buyer"],
         "evidence": found.evidence,
+        "without_charge": usage_not_charged(found.evidence),
         "history": history_of(found, now),
         "can_be_paid": found.state == InvoiceState.PUSHED,
         "is_overdue": is_overdue(found, now),

@@ -40,6 +40,7 @@ def plan(request: MemberRequest) -> HttpResponse:
             "current": plan_words.offer_of(version),
             "period": schedules.current_period(subscription, now),
             "pending": pending,
+            "steps": _steps(subscription, now),
             "discounts": _discounts(subscription, now),
             "coupon_form": CouponForm(),
             "rest": schedules.rest_at(subscription, now),
@@ -146,6 +147,16 @@ def subscription_resumption(request: MemberRequest) -> HttpResponse:
         lambda: subscribing.resume(subscription, now=timezone.now(), actor=request.user, request=request),
         "Your plan goes on.",
     )
+
+
+def _steps(subscription: Subscription, now: datetime) -> list[dict[str, Any]]:
+    """Plan by plan, what held since when; versions of one plan are one step."""
+    steps: list[dict[str, Any]] = []
+    for phase in subscription.phases.select_related("plan_version__plan").filter(starts_at__lte=now):
+        plan = phase.plan_version.plan
+        if not steps or steps[-1]["plan"] != plan:
+            steps.append({"plan": plan, "since": phase.starts_at})
+    return steps[::-1]
 
 
 def _discounts(subscription: Subscription, now: datetime) -> list[dict[str, Any]]:

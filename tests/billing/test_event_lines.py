@@ -7,9 +7,10 @@ import pytest
 import time_machine
 
 from accounts.models import Scope
-from billing import rating
+from billing import catalogue, rating
 from billing.invoicing import close_period
 from billing.price_book import add_price
+from billing.subscribing import change_plan
 from metering.models import Meter
 from tests import factories
 from tests.billing.billing_builders import LONG_AGO, at, meter, payg, price, subscribed
@@ -136,3 +137,27 @@ def test_the_path_names_the_lines_for_whoever_may_read_bills(api, globex, world)
         assert api(reader).get("/v1/events/gateway/october").json()["bill_lines"] is None
         clerk = factories.access_token(globex, scopes=[Scope.BILLING_READ]).secret
         assert api(clerk).get("/v1/events/gateway/october").json()["code"] == "missing_scope"
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_of_lines_for_several_projects_it_is_the_events_own(ask, globex, is_closed):
+    """Also where another plan took over in the period, whose lines are named after that instant."""
+    price("input_tokens", "2.00")
+    for key in ("first", "second"):
+        draft = catalogue.draft_version(catalogue.create_plan(key, name=key.title(), is_public=True), currency="USD")
+        catalogue.add_rate_card(draft, label="Tokens", meters=["input_tokens"], split_by=["project"])
+        catalogue.publish_version(draft, now=LONG_AGO)
+    subscription = subscribed(globex, catalogue.newest_version("first"), anchor=at(2026, 9))
+    change_plan(subscription, catalogue.newest_version("second"), now=at(2026, 9, 10), at_once=True)
+    when, own = at(2026, 9, 12), {}
+    for name in ("Search", "Chat", "Robots"):
+        key = factories.api_key(globex, name, project=factories.project(globex, name)).api_key
+        own[name] = key.project.public_id
+        send(event(key.public_id, when, event_id=name, model="gpt-4o", input_tokens=1_000_000), now=when)
+    fold_all(at(2026, 9, 13))
+    if is_closed:
+        close_period(subscription, now=at(2026, 10, 1, 2))
+
+    for name, project in own.items():
+        [line] = ask(name)
+        assert (project in line["description"], bool(line["invoice"])) == (True, is_closed), line

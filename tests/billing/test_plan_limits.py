@@ -3,14 +3,16 @@
 from datetime import timedelta
 
 import pytest
+import time_machine
 
 from billing import catalogue
 from billing.models import PlanVersion
 from billing.plan_limits import LimitsInvalid, write_due_limits
 from billing.resting import end_pause, pause
 from billing.subscribing import cancel, change_plan
+from metering.limits_page import limit_rows
 from metering.models import AdmissionSettings, Quota, SetBy
-from tests.billing.billing_builders import LONG_AGO, at, subscribed
+from tests.billing.billing_builders import LONG_AGO, TOKENS, at, price, subscribed, use
 
 pytestmark = pytest.mark.django_db
 NOW = at(2026, 11, 22, 18)
@@ -107,3 +109,44 @@ def test_limits_that_make_no_sense_are_not_published(limit):
 
     with pytest.raises(LimitsInvalid):
         catalogue.publish_version(version, now=LONG_AGO)
+
+
+def test_plan_page_says_what_is_limited_and_what_held_before(globex, gus, client_for):
+    version = catalogue.draft_version(catalogue.create_plan("wide", name="Wide"), currency="USD")
+    catalogue.add_rate_card(version, label="Tokens")
+    version.limits = [
+        {"measure": "requests", "amount": "1200", "window": "minute"},
+        {"measure": "spend", "amount": "50", "window": "billing_period", "currency": "USD"},
+        {"measure": "meter", "meter": "input_tokens", "amount": "1000000", "window": "day", "enforcement": "soft"},
+    ]
+    version.save()
+    wide = catalogue.publish_version(version, now=LONG_AGO)
+    subscription = subscribed(globex, limited("small", "60"), anchor=at(2026, 11, 1))
+    change_plan(subscription, wide, now=at(2026, 11, 15), at_once=True)
+
+    with time_machine.travel(NOW, tick=False):
+        page = client_for(gus).get("/o/globex/plan/").content.decode()
+
+    for words in (
+        ">15 Nov 2026</time>",
+        "1,200 requests per minute",
+        "$50.00 of spend per billing period",
+        "1,000,000 input tokens per day, then only a warning",
+    ):
+        assert words in page
+    assert page.index(">15 Nov 2026, 00:00<") < page.rindex(">1 Nov 2026, 00:00<")
+
+
+def test_limit_of_spend_counts_from_a_start_in_the_past(globex):
+    """As an operator starts a subscription that already runs."""
+    price("input_tokens", "1.00")
+    version = catalogue.draft_version(catalogue.create_plan("capped", name="Capped"), currency="USD")
+    catalogue.add_rate_card(version, label="Tokens", meters=TOKENS)
+    version.limits = [{"measure": "spend", "amount": "50", "window": "billing_period", "currency": "USD"}]
+    version.save()
+    use(globex, at(2026, 11, 10), input_tokens=20_000_000)
+
+    subscribed(globex, catalogue.publish_version(version, now=LONG_AGO), anchor=at(2026, 11), now=NOW)
+
+    (row,) = limit_rows(globex, NOW)
+    assert row.counter.used == 20

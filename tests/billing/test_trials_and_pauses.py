@@ -25,6 +25,7 @@ from billing.resting import (
 )
 from billing.subscribing import cancel, change_plan, subscribe
 from billing.trial_reminders import remind_of_trials
+from billing.uncharged import usage_not_charged, usage_without_charge
 from tests.billing.billing_builders import LONG_AGO, TOKENS, at, price, subscribed, team, use
 
 pytestmark = pytest.mark.django_db
@@ -255,3 +256,24 @@ def test_periods_of_any_rhythm_are_closed_as_months_are(globex, cadence, end):
 def test_cadence_is_kept_in_its_plainest_words(db):
     assert team(cadence="12 months").cadence == "year"
     assert Cadence("14 days") == "2 weeks"
+
+
+def test_usage_says_why_it_was_not_charged(globex, on_trial, gus, client_for):
+    """On the running bill and on the invoice; requests are not part of the plan at any time."""
+    trial_ends_at = on_trial.trial_ends_at
+    use(globex, trial_ends_at - timedelta(days=1), input_tokens=1000)
+    use(globex, trial_ends_at + timedelta(days=1), input_tokens=1000)
+    closed_at = schedules.current_period(on_trial, trial_ends_at).end + timedelta(days=1)
+    bill = running_bill(on_trial, trial_ends_at + timedelta(days=2))
+
+    invoice = close_period(on_trial, now=closed_at)
+
+    expected = [
+        ("Not part of the plan", "requests", 1),
+        ("On trial", "input_tokens", 1000),
+        ("On trial", "requests", 1),
+    ]
+    for found in (usage_without_charge(bill), usage_not_charged(invoice.evidence)):
+        assert [(one.reason, one.meter, one.quantity) for one in found] == expected
+    page = client_for(gus).get(f"/o/globex/invoices/{invoice.number}/").content.decode()
+    assert "On trial" in page

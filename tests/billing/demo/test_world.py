@@ -13,6 +13,7 @@ from billing.demo import world
 from billing.demo.stories import STORIES
 from billing.models import Invoice, Subscription
 from metering.aggregation import compare_totals
+from metering.limits_page import limit_rows
 from metering.models import Event, UsageDay
 from metering.seal_checks import check_seals
 
@@ -38,6 +39,23 @@ def test_world_is_complete_and_making_it_again_changes_nothing(settings):
     for organisation in Organisation.objects.all():
         assert check_seals(organisation, now=NOW).findings == []
     assert [finding for invoice in Invoice.objects.all() for finding in check_invoice(invoice)] == []
+
+
+def test_lumen_had_a_trial_a_coupon_and_another_plan_before(settings):
+    world.create_world(now=NOW)
+    lumen = Subscription.objects.get(organisation__slug="lumen")
+    (first,) = Invoice.objects.filter(subscription=lumen)
+
+    held = first.evidence["periods"][0]["plans"]
+    assert [(one["plan"], one.get("nothing_charged", "")) for one in held] == [
+        ("pay-as-you-go", "trial"),
+        ("pay-as-you-go", ""),
+        ("team", ""),
+    ]
+    assert [line.description for line in first.lines.filter(kind="discount")] == ["Offer to law firms"]
+    limits = limit_rows(lumen.organisation, NOW)
+    assert [row.what for row in limits] == ["Requests", "Spend in USD"]
+    assert 0 < limits[1].counter.used < limits[1].amount
 
 
 def test_an_interrupted_making_is_completed(settings, monkeypatch):
