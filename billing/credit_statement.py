@@ -13,9 +13,11 @@ from typing import Any
 from django.db.models import F, QuerySet, Sum, Window
 
 from accounts.models import Organisation
+from billing.bill_credits import holdings_of
+from billing.bills import Bill
 from billing.drawing import burn_order, is_usable
 from billing.models import CreditGrant, GrantKind, LedgerAccount, LedgerEntry
-from billing.money import apportion, round_to_minor
+from billing.money import EXACT, apportion, exact_sum, plain, round_to_minor
 from billing.prepaid import EffectiveBalance
 from billing.rating.wording import meter_noun
 
@@ -145,6 +147,16 @@ def balances(states: Sequence[GrantState]) -> list[CurrencyBalance]:
         )
         for currency in currencies
     ]
+
+
+def left_after(bill: Bill, organisation: Organisation, now: datetime) -> Decimal | None:
+    """What is left of the credit that can be used now once the bill is paid from it; None where there is none."""
+    held = [one for one in holdings_of(organisation) if one.grant.currency == bill.currency]
+    usable = {one.grant.pk: one.left for one in held if is_usable(one.grant, now)}
+    if not usable:
+        return None
+    drawn = exact_sum(draw.amount for draw in bill.draws if draw.grant.pk in usable)
+    return plain(EXACT.subtract(exact_sum(usable.values()), drawn))
 
 
 def prepaid_sum(balance: EffectiveBalance) -> list[SumRow]:

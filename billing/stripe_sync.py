@@ -104,6 +104,12 @@ def customer_for(organisation_id: int, currency: str, buyer: Mapping[str, str]) 
     return row.stripe_id
 
 
+def note_missing_customer(stripe_id: str, refusal: stripe.Refused) -> None:
+    """Keep that a customer was deleted at Stripe, if that is why a call was refused: a person decides then."""
+    if refusal.is_missing_customer:
+        StripeCustomer.objects.filter(stripe_id=stripe_id).update(is_missing=True)
+
+
 def _push(push: StripeInvoice, *, now: datetime) -> None:
     try:
         if push.first_try_at is None:  # the intention, before any call
@@ -166,8 +172,7 @@ def _created(push: StripeInvoice, new: stripe.NewInvoice) -> stripe.RemoteInvoic
     try:
         return stripe.create_invoice(new, key=_key(push, "create"))
     except stripe.Refused as refusal:
-        if refusal.is_missing_customer:
-            StripeCustomer.objects.filter(stripe_id=new.customer).update(is_missing=True)
+        note_missing_customer(new.customer, refusal)
         raise
 
 

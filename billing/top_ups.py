@@ -21,7 +21,7 @@ from billing.crediting import NothingLeft, grant_credit, reverse_grant
 from billing.models import CreditGrant, CreditPurchase, GrantKind, PurchaseState
 from billing.money import format_money, minor_to_decimal, round_to_minor
 from billing.payers import parties_of
-from billing.stripe_sync import customer_for
+from billing.stripe_sync import customer_for, note_missing_customer
 from billing.subscribing import current_subscription, ensure_billing_details
 from billing.top_up_amounts import Amounts, amounts_in, require_buyable
 
@@ -81,24 +81,15 @@ def start_purchase(
 
 
 def open_checkout(purchase: CreditPurchase, *, page_url: str) -> str:
-    """The address at Stripe where it is paid; it leads back to `page_url`. Raises StripeFailure.
+    """The address at Stripe where it is paid; it leads back to `page_url`. Raises StripeFailure, and keeps why.
 
     Not to be called in a transaction. The key makes a second try find the session of the first.
     """
-    if purchase.stripe_id:
-        return stripe.retrieve_checkout(purchase.stripe_id).url
-    customer = customer_for(purchase.organisation_id, purchase.currency, purchase.parties["buyer"])
-    new = stripe.NewCheckout(
-        customer=customer,
-        purchase=purchase.public_id,
-        amount=purchase.amount_minor,
-        currency=purchase.currency,
-        description=f"Credit, {format_money(purchase.amount_minor, purchase.currency)}",
-        return_url=page_url,
-    )
-    remote = stripe.create_checkout(new, key=f"kilotoken:{purchase.environment}:{purchase.public_id}:checkout")
-    CreditPurchase.objects.filter(pk=purchase.pk, stripe_id=None).update(stripe_id=remote.id)
-    return remote.url
+    try:
+        return stripe.retrieve_checkout(purchase.stripe_id).url if purchase.stripe_id else _opened(purchase, page_url)
+    except stripe.StripeFailure as failure:
+        CreditPurchase.objects.filter(pk=purchase.pk).update(last_error=str(failure))
+        raise
 
 
 def check_purchase(pk: int, *, now: datetime, session: str = "") -> CreditPurchase:
@@ -170,6 +161,26 @@ def check_refunds(pk: int, *, now: datetime) -> CreditPurchase:
             purchase.taken_back_minor += _taken_back(purchase, more, now)
             purchase.save(update_fields=["refunded_minor", "taken_back_minor"])
     return purchase
+
+
+def _opened(purchase: CreditPurchase, page_url: str) -> str:
+    customer = customer_for(purchase.organisation_id, purchase.currency, purchase.parties["buyer"])
+    new = stripe.NewCheckout(
+        customer=customer,
+        purchase=purchase.public_id,
+        amount=purchase.amount_minor,
+        currency=purchase.currency,
+        description="Credit for future bills",
+        return_url=page_url,
+    )
+    key = f"kilotoken:{purchase.environment}:{purchase.public_id}:checkout"
+    try:
+        remote = stripe.create_checkout(new, key=key)
+    except stripe.Refused as refusal:
+        note_missing_customer(customer, refusal)
+        raise
+    CreditPurchase.objects.filter(pk=purchase.pk, stripe_id=None).update(stripe_id=remote.id)
+    return remote.url
 
 
 def _decide(purchase: CreditPurchase, remote: stripe.RemoteCheckout, now: datetime) -> None:

@@ -19,7 +19,7 @@ PAGE_SIZE = 20
 # Of what is over, until all is asked for.
 FEW_OVER = 5
 MOST_OVER = 200
-FEW_PURCHASES = 12
+FEW_PURCHASES = 10
 
 
 @member_required()
@@ -31,6 +31,7 @@ def credit(request: MemberRequest) -> HttpResponse:
     over = [state for state in states if state.status not in CURRENT]
     shown = over[: MOST_OVER if request.GET.get("over") == "all" else FEW_OVER]
     moved = movements(CreditGrant.objects.for_organisation(request.organisation))
+    purchases = CreditPurchase.objects.for_organisation(request.organisation)
     terms = PrepaidTerms.objects.filter(organisation=request.organisation).first()
     balance = effective_balance(request.organisation, terms.currency, now) if terms else None
     context: dict[str, Any] = {
@@ -43,7 +44,7 @@ def credit(request: MemberRequest) -> HttpResponse:
         "current": _with_words([state for state in states if state.status in CURRENT]),
         "over": _with_words(shown),
         "over_count": len(over),
-        "purchases": list(CreditPurchase.objects.for_organisation(request.organisation)[:FEW_PURCHASES]),
+        "purchases": Paginator(purchases, FEW_PURCHASES).get_page(request.GET.get("bought")),
         "can_buy": top_ups_are_on(),
         "page_obj": Paginator(moved, PAGE_SIZE).get_page(request.GET.get("page")),
     }

@@ -15,6 +15,7 @@ from accounts.models import ApiKey, Organisation
 from accounts.pages import render_page, wants_part
 from billing import forecasting, invoicing, schedules
 from billing.consumption import consumption, daily_chart, month_containing
+from billing.credit_statement import left_after
 from billing.models import Invoice, Subscription
 from billing.periods import Period
 from billing.subscribing import current_subscription
@@ -87,7 +88,11 @@ def _live_figures(organisation: Organisation, subscription: Subscription | None,
     if subscription is None:
         return figures
     bill = invoicing.running_bill(subscription, now, period=period)
-    return figures | {"bill": bill, "forecast": forecasting.latest_forecast(subscription, period)}
+    return figures | {
+        "bill": bill,
+        "credit_left": left_after(bill, organisation, now),
+        "forecast": forecasting.latest_forecast(subscription, period),
+    }
 
 
 def _before(organisation: Organisation, subscription: Subscription | None, period: Period) -> Period:

@@ -14,9 +14,9 @@ SHORT, LONG = 3, 25
 # and a change of plan shows three bills.
 FEW = 20
 MOST = {
-    "billing:bill": 27,
-    "billing:bill_by_project": 28,
-    "billing:overview": 33,
+    "billing:bill": 28,
+    "billing:bill_by_project": 29,
+    "billing:overview": 34,
     "billing:plan_change": 47,
     "billing:subscription_cancellation": 22,
 }

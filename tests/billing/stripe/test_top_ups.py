@@ -13,7 +13,7 @@ from django.utils import timezone
 from accounts.models import AuditEntry
 from billing import stripe_gateway
 from billing.crediting import balance, remaining
-from billing.models import CreditGrant, CreditPurchase, PurchaseState
+from billing.models import CreditGrant, CreditPurchase, PurchaseState, StripeCustomer
 from billing.receipts import send_due
 from billing.stripe_inbox import ALL_TYPES, apply_unhandled, fetch_missed
 from billing.top_up_amounts import AmountRefused, amounts_in, require_buyable
@@ -116,6 +116,18 @@ def test_a_lost_answer_opens_no_second_session(sandbox, acme):
     sandbox.account.faults.clear()
     open_checkout(made, page_url=PAGE)
     assert len(sandbox.get_control("objects", type="checkout.session")) == 1
+
+
+def test_a_customer_deleted_at_stripe_is_for_a_person(sandbox, acme, purchase):
+    customer = StripeCustomer.objects.get()
+    sdk(sandbox).v1.customers.delete(customer.stripe_id)
+    another = start_purchase(acme, Decimal(50), now=timezone.now())
+    with pytest.raises(stripe_gateway.Refused):
+        open_checkout(another, page_url=PAGE)
+    customer.refresh_from_db()
+    another.refresh_from_db()
+    assert customer.is_missing
+    assert "No such customer" in another.last_error
 
 
 def test_lost_events_are_made_up_for_by_asking(hook, purchase):
