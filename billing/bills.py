@@ -97,6 +97,11 @@ class Bill:
         return max(0, -self.total_minor)
 
     @property
+    def paid_by_credit_minor(self) -> int:
+        """What the credit lines take off the rounded total."""
+        return -sum(line.amount_minor for line in self.lines if line.kind == LineKind.CREDIT)
+
+    @property
     def usage_minor(self) -> int:
         """What the usage of the period has of the rounded total."""
         return sum(line.amount_minor for line in self.lines if line.kind == LineKind.USAGE)

@@ -4,7 +4,7 @@ By priority, then what expires first, then the oldest. A grant that is limited t
 comes with a plan pays usage only, and no grant brings what is charged in all below zero.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -51,8 +51,10 @@ def planned_draws(
     for charge in charges:
         owed[charge.meter] = EXACT.add(owed.get(charge.meter, ZERO), charge.amount)
     draws: list[Draw] = []
-    for holding in sorted(holdings, key=lambda holding: burn_order(holding.grant)):
-        paid = _pay(holding.grant, min(holding.left, (most or {}).get(holding.grant.pk, holding.left)), owed)
+    ordered = sorted(holdings, key=lambda holding: burn_order(holding.grant))
+    for place, holding in enumerate(ordered, start=1):
+        available = min(holding.left, (most or {}).get(holding.grant.pk, holding.left))
+        paid = _pay(holding.grant, available, owed, later=[one.grant for one in ordered[place:]])
         if paid > 0:
             draws.append(Draw(holding.grant, plain(paid), plain(EXACT.subtract(holding.left, paid))))
     return draws
@@ -69,12 +71,14 @@ def after(holdings: Iterable[Holding], draws: Iterable[Draw]) -> tuple[Holding, 
     return tuple(one for one in rest if one.left > 0)
 
 
-def _pay(grant: CreditGrant, available: Decimal, owed: dict[str, Decimal]) -> Decimal:
-    """Takes what the grant pays off what is owed, and answers how much that is."""
+def _pay(grant: CreditGrant, available: Decimal, owed: dict[str, Decimal], *, later: Sequence[CreditGrant]) -> Decimal:
+    """Takes what the grant pays off what is owed, and answers how much that is; first what the fewest of the grants
+    after it could pay, so that what is limited finds its charges unpaid."""
     # What is owed in all bounds it too: a discount makes the charges of meters no larger than the bill.
     room = min(available, max(exact_sum(owed.values()), ZERO))
     paid = ZERO
-    for meter, amount in owed.items():
+    for meter in sorted(owed, key=lambda meter: sum(one.pays(meter) for one in later)):
+        amount = owed[meter]
         if amount > 0 and grant.pays(meter):
             taken = min(EXACT.subtract(room, paid), amount)
             owed[meter] = EXACT.subtract(amount, taken)
