@@ -9,12 +9,14 @@ from billing.api import (
     credits,
     events,
     forecasts,
+    margins,
     subscription_acts,
     subscriptions,
 )
 
 urlpatterns: list[URLPattern] = [
     path("bill", bills.RunningBill.as_view(), name="v1_bill"),
+    path("budget-suggestion", forecasts.BudgetSuggestion.as_view(), name="v1_budget_suggestion"),
     path("credits", credits.Credits.as_view(), name="v1_credits"),
     path("credits/<str:public_id>", credits.OneCredit.as_view(), name="v1_credit"),
     path("credits/<str:public_id>/movements", credits.CreditMovements.as_view(), name="v1_credit_movements"),
@@ -23,6 +25,7 @@ urlpatterns: list[URLPattern] = [
     path("event-lines", events.EventLines.as_view(), name="v1_event_lines"),
     path("forecast", forecasts.RunningForecast.as_view(), name="v1_forecast"),
     path("invoices", bills.Invoices.as_view(), name="v1_invoices"),
+    path("margins", margins.Margins.as_view(), name="v1_margins"),
     path("coupons", coupons.Coupons.as_view(), name="v1_coupons"),
     path("coupons/<str:coupon_id>", coupons.OneCoupon.as_view(), name="v1_coupon"),
     path("coupons/<str:coupon_id>/archival", coupons.CouponArchival.as_view(), name="v1_coupon_archival"),

@@ -17,6 +17,7 @@ from django.contrib.postgres.aggregates import BoolOr
 from django.db import transaction
 from django.db.models import F, Sum
 
+from accounts.models import Organisation
 from billing import invoicing, rating, schedules
 from billing.bills import BillLine
 from billing.models import Invoice, InvoiceLine, MarginDay, Price, Subscription
@@ -43,6 +44,8 @@ type Grouping = Literal["model", "organisation", "day"]
 class Margin:
     """Sums over some rows, exact; `revenue` as it would be, where a price change is tried out."""
 
+    # A model, the public id of an organisation or a day; empty for fees, and for all of them.
+    id: str
     name: str
     currency: str
     revenue: Decimal
@@ -77,32 +80,42 @@ class PriceChange:
 # --- Reading ------------------------------------------------------------------------------------------------------
 
 
-def margins(first: date, last: date, *, by: Grouping, change: PriceChange | None = None) -> list[Margin]:
+def margins(
+    first: date,
+    last: date,
+    *,
+    by: Grouping,
+    change: PriceChange | None = None,
+    organisation: Organisation | None = None,
+) -> list[Margin]:
     """One per currency and model, organisation or day, of the days from first to last; largest revenue first, days in
-    order."""
-    names = {"model": F("model"), "organisation": F("organisation__name"), "day": F("day")}
+    order. Of one organisation, or of all."""
+    ids = {"model": F("model"), "organisation": F("organisation__public_id"), "day": F("day")}
+    days = MarginDay.objects.filter(day__gte=first, day__lte=last)
     rows = (
-        MarginDay.objects.filter(day__gte=first, day__lte=last)
-        .values_list("currency", names[by], "model")
+        (days.filter(organisation=organisation) if organisation else days)
+        .values_list("currency", ids[by], "model")
         .annotate(revenue=Sum("revenue"), cost=Sum("cost"), partial=BoolOr("is_cost_partial"))
         .order_by()
     )
     sums: dict[tuple[str, object], list[tuple[Decimal, Decimal, bool]]] = defaultdict(list)
-    for currency, name, model, revenue, cost, partial in rows:
+    for currency, id, model, revenue, cost, partial in rows:
         changed = change.applied(model, revenue) if change else revenue
-        sums[currency, name].append((changed, cost, partial))
+        sums[currency, id].append((changed, cost, partial))
+    names = _names({str(id) for _, id in sums}) if by == "organisation" else {}
     found = [
         (
-            name,
+            id,
             Margin(
-                _shown(name),
+                str(id),
+                names.get(str(id)) or str(id) or "fees and commitments",
                 currency,
                 exact_sum(part[0] for part in parts),
                 exact_sum(part[1] for part in parts),
                 any(part[2] for part in parts),
             ),
         )
-        for (currency, name), parts in sums.items()
+        for (currency, id), parts in sums.items()
     ]
     if by == "day":
         ordered = sorted(found, key=lambda pair: (pair[1].currency, cast(date, pair[0])))
@@ -115,6 +128,7 @@ def totals(rows: Sequence[Margin]) -> list[Margin]:
     """One per currency."""
     return [
         Margin(
+            "",
             "All",
             currency,
             exact_sum(row.revenue for row in rows if row.currency == currency),
@@ -125,10 +139,8 @@ def totals(rows: Sequence[Margin]) -> list[Margin]:
     ]
 
 
-def _shown(name: object) -> str:
-    if isinstance(name, date):
-        return name.isoformat()
-    return str(name) or "fees and commitments"
+def _names(public_ids: set[str]) -> dict[str, str]:
+    return dict(Organisation.objects.filter(public_id__in=public_ids).values_list("public_id", "name"))
 
 
 # --- Making -------------------------------------------------------------------------------------------------------

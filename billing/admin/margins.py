@@ -68,7 +68,7 @@ class MarginAdmin(ReadOnlyAdmin):
         by: Any = form.chosen("by", "model")
         rows = margins(first, today, by=by)
         then = margins(first, today, by=by, change=form.change) if form.change else []
-        after = {(row.currency, row.name): row for row in [*then, *totals(then)]}
+        after = {(row.currency, row.id, row.name): row for row in [*then, *totals(then)]}
         context = {
             **self.admin_site.each_context(request),
             "title": "Margins",
@@ -76,8 +76,8 @@ class MarginAdmin(ReadOnlyAdmin):
             "form": form,
             "by": dict(GROUPS)[by],
             "is_tried": bool(then),
-            "rows": [(row, after.get((row.currency, row.name))) for row in rows],
-            "totals": [(row, after.get((row.currency, row.name))) for row in totals(rows)],
+            "rows": [(row, after.get((row.currency, row.id, row.name))) for row in rows],
+            "totals": [(row, after.get((row.currency, row.id, row.name))) for row in totals(rows)],
             "computed_at": MarginDay.objects.aggregate(at=Max("computed_at"))["at"],
         }
         return TemplateResponse(request, "billing/admin/margins.html", context)

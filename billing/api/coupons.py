@@ -16,7 +16,7 @@ from accounts.api_pages import CursorPagination
 from accounts.models import Scope
 from accounts.problems import Problem
 from billing import couponing
-from billing.api.parts import REFUSALS
+from billing.api.parts import REFUSALS, ForOperators
 from billing.api.subscription_parts import (
     COUPON,
     ONE_COUPON,
@@ -28,19 +28,13 @@ from billing.api.subscription_parts import (
 )
 from billing.models import Coupon
 
-ONLY_OPERATORS = "Coupons belong to the operator: only a service token reaches them."
 
-
-class CouponView(GenericAPIView):
+class CouponView(ForOperators, GenericAPIView):
     """What the views of coupons share."""
 
+    only_operators = "Coupons belong to the operator: only a service token reaches them."
     queryset = Coupon.objects.none()
     serializer_class = CouponOutput
-
-    def check_permissions(self, request: Request) -> None:
-        super().check_permissions(request)
-        if caller_of(request).organisation is not None:
-            raise Problem(403, "service_token_required", ONLY_OPERATORS)
 
     def find(self, public_id: str) -> Coupon:
         coupon = Coupon.objects.filter(public_id=public_id).first()

@@ -1,4 +1,5 @@
-"""The forecast of the running period, with its interval and how the method did on periods that ended. Read only."""
+"""The forecast of the running period, with its interval and how the method did on periods that ended, and a budget that
+would fit. Read only."""
 
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
@@ -10,7 +11,7 @@ from rest_framework.views import APIView
 from accounts.api_auth import resolve_organisation
 from accounts.models import Scope
 from accounts.problems import Problem
-from billing import forecasting
+from billing import budgets, forecasting, schedules
 from billing.api.parts import ORGANISATION, REFUSALS, PlainDecimal
 from billing.subscribing import current_subscription
 
@@ -37,6 +38,17 @@ FORECAST = {
 }
 
 
+BUDGET = {
+    "currency": "USD",
+    "tight_minor": 44000,
+    "tight_reached": 1,
+    "roomy_minor": 55000,
+    "roomy_reached": 0,
+    "totals_minor": [33100, 36900, 43800],
+    "forecast_minor": 41250,
+}
+
+
 class TrialOutput(serializers.Serializer):
     known_until = serializers.DateTimeField(source="at")
     period_start = serializers.DateTimeField(source="period.start")
@@ -57,6 +69,47 @@ class ForecastOutput(serializers.Serializer):
     high_minor = serializers.IntegerField()
     typical_error_percent = PlainDecimal(allow_null=True, help_text="Median over the trials; null without any.")
     trials = TrialOutput(many=True, help_text="The same method on periods that ended, with what was known then.")
+
+
+class BudgetOutput(serializers.Serializer):
+    currency = serializers.CharField()
+    tight_minor = serializers.IntegerField(help_text="Per period, close to a usual one, in the minor unit.")
+    tight_reached = serializers.IntegerField(help_text="How many of the last periods came to as much.")
+    roomy_minor = serializers.IntegerField(help_text="With room above the largest.")
+    roomy_reached = serializers.IntegerField()
+    totals_minor = serializers.ListField(
+        child=serializers.IntegerField(),
+        help_text="The last periods before credit, oldest first; at most six.",
+    )
+    forecast_minor = serializers.IntegerField(allow_null=True, help_text="Of the running period; null: unknown.")
+
+
+class BudgetSuggestion(APIView):
+    required_scopes = Scope.BILLING_READ
+
+    @extend_schema(
+        operation_id="get_budget_suggestion",
+        summary="A budget that would fit",
+        description="From what the last periods came to and where the running one is heading. Sets nothing.",
+        tags=["Billing"],
+        parameters=[ORGANISATION],
+        responses={
+            200: OpenApiResponse(
+                BudgetOutput, "The suggestion", [OpenApiExample("A budget", BUDGET, response_only=True)]
+            ),
+            **REFUSALS,
+        },
+    )
+    def get(self, request: Request) -> Response:
+        now = timezone.now()
+        subscription = current_subscription(resolve_organisation(request), now)
+        if subscription is None:
+            raise Problem(404, "no_subscription", "There is no plan, so there is no bill to budget for.")
+        running = forecasting.latest_forecast(subscription, schedules.current_period(subscription, now))
+        suggestion = budgets.suggest_budget(subscription, running)
+        if suggestion is None:
+            raise Problem(404, "too_early", "No period has come to anything yet, and none is forecast to.")
+        return Response(BudgetOutput(suggestion).data)
 
 
 class RunningForecast(APIView):

@@ -4,8 +4,11 @@ from typing import Any
 
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.views import APIView
 
-from accounts.problems import CONTENT_TYPE
+from accounts.api_auth import caller_of
+from accounts.problems import CONTENT_TYPE, Problem
 from billing.money import plain
 
 ORGANISATION = OpenApiParameter(
@@ -21,6 +24,17 @@ IDEMPOTENCY = OpenApiParameter(
 )
 REFUSED = OpenApiResponse(description="Refused")
 REFUSALS = {(status, CONTENT_TYPE): REFUSED for status in (400, 401, 403, 404)}
+
+
+class ForOperators(APIView):
+    """Views of what is no customer's: access tokens are refused."""
+
+    only_operators: str
+
+    def check_permissions(self, request: Request) -> None:
+        super().check_permissions(request)
+        if caller_of(request).organisation is not None:
+            raise Problem(403, "service_token_required", self.only_operators)
 
 
 class PlainDecimal(serializers.Field):

@@ -325,3 +325,32 @@ def test_budget_lies_above_a_usual_month_and_is_a_round_figure(globex):
 @pytest.mark.django_db
 def test_nothing_used_is_no_ground_for_a_budget(globex, subscription):
     assert suggest_budget(subscription, None) is None
+
+
+@pytest.mark.django_db
+def test_api_suggests_a_budget_or_says_why_not(api, globex, subscription):
+    client = api(factories.access_token(globex, "Finance").secret)
+    with time_machine.travel(at(2026, 9, 2), tick=False):
+        assert client.get("/v1/budget-suggestion").json()["code"] == "too_early"
+    use(globex, at(2026, 9, 12), input_tokens=500_000)
+    close_period(subscription, now=at(2026, 10, 3))
+
+    with time_machine.travel(NOVEMBER, tick=False):
+        answer = client.get("/v1/budget-suggestion").json()
+
+    assert answer == {
+        "currency": "USD",
+        "tight_minor": 12000,
+        "tight_reached": 0,
+        "roomy_minor": 13000,
+        "roomy_reached": 0,
+        "totals_minor": [9900],
+        "forecast_minor": None,
+    }
+
+
+@pytest.mark.django_db
+def test_without_a_plan_there_is_no_budget_to_suggest(api, globex):
+    answer = api(factories.access_token(globex, "Finance").secret).get("/v1/budget-suggestion")
+
+    assert (answer.status_code, answer.json()["code"]) == (404, "no_subscription")

@@ -164,3 +164,79 @@ def test_page_without_figures_and_with_a_bad_question_says_so(client_for, operat
 def freezing():
     with time_machine.travel(NOW, tick=False):
         yield
+
+
+# --- API ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def known(globex, acme, on_payg):
+    """Globex earns $2.50 and costs $1.50; Acme, on the same plan, earns $5 and costs $3."""
+    cost("input_tokens", "1.50")
+    subscribed(acme, on_payg.phases.get().plan_version, anchor=at(2026, 10))
+    use(globex, at(2026, 11, 10), input_tokens=1_000_000)
+    use(acme, at(2026, 11, 10), input_tokens=2_000_000)
+    compute_margins(NOW)
+
+
+@pytest.fixture
+def ask(api, service_token):
+    client = api(service_token.secret)
+
+    def ask(**query):
+        with time_machine.travel(NOW, tick=False):
+            return client.get("/v1/margins", query).json()
+
+    return ask
+
+
+@pytest.mark.usefixtures("known")
+def test_api_tells_margins_by_model_organisation_and_day(ask, globex, acme):
+    by_model, by_organisation, by_day = (ask(by=name) for name in ("model", "organisation", "day"))
+
+    (row,) = by_model["rows"]
+    assert row == {
+        "id": "gpt-4o",
+        "name": "gpt-4o",
+        "currency": "USD",
+        "revenue": "7.5",
+        "cost": "4.5",
+        "margin": "3",
+        "margin_percent": "40",
+        "is_cost_partial": False,
+    }
+    assert by_model["totals"] == [row | {"id": "", "name": "All"}]
+    rows = [(row["id"], row["name"], row["revenue"]) for row in by_organisation["rows"]]
+    assert rows == [(acme.public_id, "Acme", "5"), (globex.public_id, "Globex", "2.5")]
+    assert [row["id"] for row in by_day["rows"]] == ["2026-11-10"]
+    assert (by_model["first_day"], by_model["last_day"], by_model["left_out"]) == ("2026-10-24", "2026-11-22", 0)
+    assert by_model["computed_at"] == "2026-11-22T18:00:00Z"
+
+
+@pytest.mark.usefixtures("known")
+def test_api_tells_those_of_one_organisation_of_some_days_and_of_other_prices(ask):
+    of_one = ask(organisation="globex", percent="10")
+    of_before = ask(first_day="2026-10-01", last_day="2026-10-31")
+
+    assert [(row["revenue"], row["cost"]) for row in of_one["rows"]] == [("2.75", "1.5")]
+    assert of_before["rows"] == of_before["totals"] == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"by": "colour"},
+        {"first_day": "2026-11-02", "last_day": "2026-11-01"},
+        {"first_day": "2020-01-01"},
+        {"last_day": "0001-01-02"},
+        {"percent": "-101"},
+    ],
+)
+def test_api_refuses_what_makes_no_sense(query, api, service_token):
+    assert api(service_token.secret).get("/v1/margins", query).status_code == 400
+
+
+def test_margins_are_no_customers(api, acme_access_token):
+    answer = api(acme_access_token.secret).get("/v1/margins")
+
+    assert (answer.status_code, answer.json()["code"]) == (403, "service_token_required")

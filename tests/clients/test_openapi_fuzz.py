@@ -75,6 +75,7 @@ ADDRESSES = {
     "/v1/bill": ["at", "period", "currency"],
     "/v1/subscriptions": ["limit", "cursor", "state"],
     "/v1/coupons": ["limit", "cursor", "code"],
+    "/v1/margins": ["first_day", "last_day", "by", "percent", "model"],
     "/v1/invoices": ["limit", "cursor", "state", "status"],
     "/v1/credits": ["limit", "cursor", "currency"],
     "/v1/api-keys": ["limit", "cursor", "project", "state"],

@@ -14,7 +14,7 @@ WITH_THINGS = [route for route in ROUTES if len(route.parts) > 1]
 # Only service tokens change subscriptions and credit; a coupon is no customer's. Tried with those endpoints.
 OPERATORS = {
     route.name for route in routes_of_the_api() if route.parts & {"subscription_id", "coupon_id", "redemption_id"}
-} | {"v1_coupons", "v1_credit_reversal"}
+} | {"v1_coupons", "v1_credit_reversal", "v1_margins"}
 API_THINGS = [
     route
     for route in routes_of_the_api()
@@ -29,6 +29,7 @@ API_LISTS = [
         "api-keys",
         "usage-figures",
         "v1_bill",
+        "v1_budget_suggestion",
         "v1_credits",
         "v1_forecast",
         "v1_invoices",
