@@ -11,7 +11,8 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -21,7 +22,7 @@ from django.db import connection
 from django.utils import timezone
 
 from config.programs import web_command
-from metering.models import Event
+from metering.models import Event, IngestBatch
 from metering.reports import UsageFilter, usage
 from tests.metering.usage_world import fold_all
 
@@ -30,6 +31,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 ROOT = Path(__file__).resolve().parents[2]
 BATCHES, SIZE = 40, 200
 TOTAL = BATCHES * SIZE
+SMALL_REQUESTS, SENDERS = 1000, 8
 
 
 def test_killed_web_server_loses_nothing_it_acknowledged_and_a_resend_doubles_nothing(acme, acme_key, service_token):
@@ -48,7 +50,48 @@ def test_killed_web_server_loses_nothing_it_acknowledged_and_a_resend_doubles_no
     assert totals(acme) == {"input_tokens": sum(range(TOTAL)), "output_tokens": TOTAL}
 
 
-def batch(key: str, number: int) -> list[dict]:
+def test_killed_web_server_keeps_the_small_requests_that_it_acknowledged(acme, acme_key, service_token):
+    """Requests of the same moment are committed together: all that was told of any of them is there."""
+    requests = [batch(acme_key.api_key.public_id, number, size=number % 3 + 1) for number in range(SMALL_REQUESTS)]
+    told: list[str] = []
+    for killed_after in (50, 500):
+        with web_server() as (server, port):
+            told += send_at_once(port, service_token.secret, requests, killed_after=killed_after, server=server)
+        assert set(told) <= set(Event.objects.values_list("event_id", flat=True))
+        assert sum(IngestBatch.objects.values_list("event_count", flat=True)) == Event.objects.count()
+    with web_server() as (_, port):
+        send_at_once(port, service_token.secret, requests)
+    fold_all(timezone.now())
+    numbers = {int(event["id"]) for request in requests for event in request}
+    assert Event.objects.count() == len(numbers)
+    assert totals(acme) == {"input_tokens": sum(numbers), "output_tokens": len(numbers)}
+
+
+def send_at_once(
+    port: int, secret: str, requests: list[list[dict]], *, killed_after: int | None = None, server=None
+) -> list[str]:
+    """Eight senders share the requests; the ids that were acknowledged. The server is killed after so many."""
+    told: list[str] = []
+
+    def send(own: list[list[dict]]) -> None:
+        for body in own:
+            try:
+                assert post(port, secret, body) <= {"accepted", "duplicate"}
+            except (OSError, HTTPException):
+                assert killed_after is not None
+                return
+            told.extend(event["id"] for event in body)
+            if killed_after is not None and len(told) >= killed_after:
+                with suppress(ProcessLookupError):
+                    os.killpg(server.pid, signal.SIGKILL)
+
+    with ThreadPoolExecutor(SENDERS) as pool:
+        for sender in [pool.submit(send, requests[number::SENDERS]) for number in range(SENDERS)]:
+            sender.result(60)
+    return told
+
+
+def batch(key: str, number: int, size: int = SIZE) -> list[dict]:
     now = timezone.now().isoformat()
     return [
         {
@@ -60,7 +103,7 @@ def batch(key: str, number: int) -> list[dict]:
             "time": now,
             "data": {"model": "m-1", "input_tokens": place, "output_tokens": 1},
         }
-        for place in range(number * SIZE, number * SIZE + SIZE)
+        for place in range(number * SIZE, number * SIZE + size)
     ]
 
 
