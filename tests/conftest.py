@@ -13,6 +13,9 @@ from metering.models import Meter
 from tests import factories
 from tests.factories import ApiClient, KeyWithSecret, TokenWithSecret
 
+# The migrations that define the first meters.
+METERS = (("0002_genai_meters", "define_meters"), ("0024_genai_service_tier", "keep_service_tiers"))
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _quick_passwords():
@@ -34,7 +37,8 @@ def _meters(request):
     if names or request.node.get_closest_marker("django_db"):
         request.getfixturevalue("_django_db_helper")
         if not Meter.objects.exists():
-            import_module("metering.migrations.0002_genai_meters").define_meters(apps, None)
+            for name, define in METERS:
+                getattr(import_module(f"metering.migrations.{name}"), define)(apps, None)
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from django.utils import timezone
 from django.utils.html import format_html_join
 from unfold.decorators import display
 
-from accounts.admin_rows import OperatorAdmin, ReadOnlyAdmin, ReadOnlyInline, operator_of
+from accounts.admin_rows import ReadOnlyAdmin, ReadOnlyInline, operator_of
+from metering.admin.keeping_apart import KeepApartAction
 from metering.admin.meter_forms import RULE, MeterForm
 from metering.defining import archive_meter, define_meter, revise_meter, reword_meter, untouched_from
 from metering.models import Meter, MeterRevision, SeriesLimit
@@ -30,12 +31,12 @@ class MeterRevisionInline(ReadOnlyInline):
 
 
 @admin.register(Meter)
-class MeterAdmin(OperatorAdmin):
+class MeterAdmin(KeepApartAction):
     form = MeterForm
     list_display = ("name", "key", "event_type", "value_field", "aggregation", "unit", "state")
     list_filter = ("event_type", "aggregation", ("archived_at", admin.EmptyFieldListFilter))
     search_fields = ("key", "name", "event_type")
-    actions = ("archive_selected",)
+    actions = ("keep_apart_selected", "archive_selected")
     inlines = (MeterRevisionInline,)
 
     def has_delete_permission(self, request: HttpRequest, obj: Meter | None = None) -> bool:

@@ -128,8 +128,9 @@ def test_an_event_names_the_line_of_its_service_tier(globex):
 @pytest.mark.django_db
 def test_conditions_that_usage_never_meets_are_told():
     tokens = meter("input_tokens")
-    assert never_met(tokens, rating.Conditions(service_tier="batch")) == [
-        "Input tokens are not kept apart by service tier: add it to the meter."
+    assert never_met(tokens, rating.Conditions(service_tier="batch")) == []
+    assert never_met(tokens, rating.Conditions(region="eu")) == [
+        "Input tokens are not kept apart by region: add it to the meter."
     ]
     tokens.tiers = {"context_tier": CONTEXT}
     assert never_met(tokens, rating.Conditions(context_above=200_000)) == []

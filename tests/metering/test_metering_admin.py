@@ -120,7 +120,8 @@ def test_words_change_at_once_and_the_definition_for_later_events(admin, spoken,
     assert "Change the meter" in looked
     admin.post(address, fields | {"confirmed": "yes"})
     meter.refresh_from_db()
-    assert (meter.name, meter.value_field, meter.dimensions) == ("Prompt", "input_tokens", ["model"])
+    assert (meter.name, meter.value_field) == ("Prompt", "input_tokens")
+    assert meter.dimensions == ["model", "service_tier"]
     [revision] = meter.revisions.all()
     assert (revision.dimensions, revision.effective_from) == (["model", "region"], SOON)
     actions = set(AuditEntry.objects.filter(subject_id="input_tokens").values_list("action", flat=True))
@@ -136,6 +137,7 @@ def test_every_aggregation_is_on_offer(admin):
 def test_what_totals_are_made_of_cannot_be_edited(admin):
     meter = Meter.objects.get(key="input_tokens")
     fields = SECONDS | {"name": "Prompt", "value_field": "other", "unit": "tokens", "filters": "[]", "position": "1"}
+    fields["dimensions"] = "model,service_tier"
     admin.post(reverse("admin:metering_meter_change", args=[meter.pk]), fields)
     meter.refresh_from_db()
     assert (meter.name, meter.value_field) == ("Prompt", "input_tokens")

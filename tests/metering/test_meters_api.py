@@ -116,7 +116,7 @@ def test_a_definition_changes_from_an_instant_on_and_never_before(client):
     assert (early.status_code, early.json()["code"]) == (422, "revision_too_early")
     assert "2026-11-15T13:15Z" in early.json()["detail"]
     changed = change(client, "input_tokens", by_region).json()
-    assert changed["dimensions"] == ["model"]
+    assert changed["dimensions"] == ["model", "service_tier"]
     [revision] = changed["revisions"]
     assert (revision["dimensions"], revision["effective_from"]) == (["model", "region"], SOON)
     # The same again is no change; another one follows the first.
