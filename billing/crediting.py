@@ -7,6 +7,7 @@ is told at once what a prepaid organisation may spend now.
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
+from itertools import batched
 
 from django.db import transaction
 from django.db.models import Q, Sum
@@ -38,6 +39,7 @@ LARGEST_AMOUNT = 10**12
 SMALLEST_PLACES = 18
 LAST_PRIORITY = 32_767
 LONGEST_REASON = 200
+AT_A_TIME = 500
 
 # From which account to which the movements of a kind go; what is granted comes from where credit comes from.
 SIDES = {
@@ -203,14 +205,9 @@ def expire_grants(now: datetime) -> int:
     left = Sum("entries__amount", filter=Q(entries__account=LedgerAccount.REMAINING))
     due = CreditGrant.objects.filter(expires_at__lte=now).annotate(left=left).filter(left__gt=0)
     expired = 0
-    for pk in list(due.order_by("pk").values_list("pk", flat=True)):
-        with transaction.atomic():
-            [grant] = locked_grants(CreditGrant.objects.filter(pk=pk).select_related("organisation"))
-            rest = remaining([grant])[pk]
-            if rest > 0 and not _may_still_pay(grant):
-                _move([(grant, rest)], LedgerKind.EXPIRED, now=now)
-                tell_limit(grant.organisation, now)
-                expired += 1
+    for some in batched(due.select_related("organisation").order_by("pk"), AT_A_TIME, strict=False):
+        for grant in _paying_no_more(some):
+            expired += _expire(grant, now)
     return expired
 
 
@@ -259,14 +256,35 @@ def balance(organisation: Organisation, *, currency: str, now: datetime) -> Deci
     return exact_sum(one.left for one in held if one.grant.currency == currency and is_usable(one.grant, now))
 
 
-def _may_still_pay(grant: CreditGrant) -> bool:
-    """Whether a period that it was valid in waits to be closed."""
-    expires_at = grant.expires_at
-    assert expires_at is not None, "only what expires is asked about"
-    subscriptions = Subscription.objects.for_organisation(grant.organisation).filter(currency=grant.currency)
+def _expire(grant: CreditGrant, now: datetime) -> bool:
+    """Whether something was left, which no open period that was closed meanwhile has taken."""
+    with transaction.atomic():
+        locked = locked_grants(CreditGrant.objects.filter(pk=grant.pk).select_related("organisation"))
+        rest = remaining(locked)[grant.pk]
+        if rest <= 0 or not _paying_no_more(locked):
+            return False
+        _move([(locked[0], rest)], LedgerKind.EXPIRED, now=now)
+        tell_limit(grant.organisation, now)
+    return True
+
+
+def _paying_no_more(grants: Sequence[CreditGrant]) -> list[CreditGrant]:
+    """Of expired grants those for which no period that they were valid in waits to be closed."""
+    organisations = {grant.organisation for grant in grants}
+    open_since: dict[tuple[int, str], datetime] = {}
     with remembering(anew=True):
-        periods = [schedules.earliest_open_period(one) for one in subscriptions.select_related("organisation")]
-    return any(period is not None and period.start < expires_at for period in periods)
+        schedules.look_up_invoices(organisations)
+        for one in Subscription.objects.filter(organisation__in=organisations).select_related("organisation"):
+            period, place = schedules.earliest_open_period(one), (one.organisation_id, one.currency)
+            if period is not None:
+                open_since[place] = min(period.start, open_since.get(place, period.start))
+    return [
+        grant
+        for grant in grants
+        if (since := open_since.get((grant.organisation_id, grant.currency))) is None
+        or grant.expires_at is None
+        or grant.expires_at <= since
+    ]
 
 
 def _move(

@@ -197,6 +197,19 @@ def test_credit_without_a_subscription_expires_at_once(globex):
     assert expire_grants(at(2026, 10, 10)) == 1
 
 
+def test_expired_credit_that_waits_for_open_periods_costs_the_sweep_no_query_each(globex, subscription):
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            assert expire_grants(at(2026, 10, 20)) == 0
+        return len(captured)
+
+    credit(globex, "1", expires_at=at(2026, 10, 10))
+    few = queries()
+    for _ in range(5):
+        credit(globex, "1", expires_at=at(2026, 10, 10))
+    assert queries() == few
+
+
 # --- Several open bills -------------------------------------------------------------------------------------------
 
 
