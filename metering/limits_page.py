@@ -16,6 +16,8 @@ from metering.admission.counting import CountingRules
 from metering.models import Hold, HoldState, Measure, Quota, QuotaIncrease, QuotaScope, QuotaWindow, SetBy
 
 MOST_SUBJECTS = 5
+MOST_TIGHT = 3
+FULL = Decimal(1)
 WINDOW_WORDS = {
     "minute": "per minute",
     "hour": "per hour",
@@ -68,6 +70,11 @@ class LimitRow:
         return max(Decimal(0), self.counter.used - self.amount)
 
     @property
+    def taken_share(self) -> Decimal:
+        """What is used and held, of what is allowed: 1 and above is full."""
+        return self.counter.taken / self.amount if self.amount else FULL
+
+    @property
     def is_own(self) -> bool:
         return self.quota.set_by == SetBy.CUSTOMER
 
@@ -76,7 +83,7 @@ def limit_rows(organisation: Organisation, now: datetime) -> list[LimitRow]:
     quotas = list(Quota.objects.for_organisation(organisation).active().select_related("meter"))
     if not quotas:
         return []
-    rules = CountingRules.of(organisation.pk, quotas)
+    rules = CountingRules.without_prices(organisation, quotas)
     spans = {quota.pk: rules.window_of(quota, now) for quota in quotas}
     wanted = Q()
     for pk, span in spans.items():
@@ -100,6 +107,12 @@ def limit_rows(organisation: Organisation, now: datetime) -> list[LimitRow]:
         )
         for quota in quotas
     ]
+
+
+def tightest_limits(organisation: Organisation, now: datetime) -> list[LimitRow]:
+    """The few that calls come up against first, as things stand."""
+    rows = sorted(limit_rows(organisation, now), key=lambda row: (-row.taken_share, row.quota.pk))
+    return rows[:MOST_TIGHT]
 
 
 def calls_in_flight(organisation: Organisation, now: datetime) -> list[Hold]:

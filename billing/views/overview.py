@@ -20,6 +20,7 @@ from billing.models import Invoice, Subscription
 from billing.periods import Period
 from billing.subscribing import current_subscription
 from metering import reports
+from metering.limits_page import tightest_limits
 
 LATEST_INVOICES = 3
 # The element of the empty page that asks whether the first event has come.
@@ -57,6 +58,7 @@ def _standing_figures(organisation: Organisation, now: datetime) -> dict[str, An
     """What only a whole page shows."""
     return {
         "chart": daily_chart(organisation, now),
+        "limits": tightest_limits(organisation, now),
         "invoices": list(Invoice.objects.for_organisation(organisation)[:LATEST_INVOICES]),
         "key_count": ApiKey.objects.for_organisation(organisation).live(now).count(),
     }

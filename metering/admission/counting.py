@@ -21,7 +21,7 @@ from accounts.models import Organisation
 from metering.admission.counters import spend_of
 from metering.admission.settling import Change, Ending, Place, end
 from metering.exact import EXACT
-from metering.models.quotas import BillingWindow, Hold, HoldState, Measure, PriceEstimate, Quota, QuotaScope
+from metering.models.quotas import BillingWindow, Hold, HoldState, Measure, PriceEstimate, Quota, QuotaScope, Window
 from metering.quota_windows import Span, window_at
 
 # Event -> the quotas that the hold of its call counts on.
@@ -165,6 +165,13 @@ class CountingRules:
             [Span(row.starts_at, row.ends_at) for row in rows],
             Organisation.objects.get(pk=organisation_id),
         )
+
+    @classmethod
+    def without_prices(cls, organisation: Organisation, quotas: Sequence[Quota]) -> "CountingRules":
+        """To ask for windows only: nothing can be counted by it."""
+        has_periods = any(quota.window == Window.BILLING_PERIOD for quota in quotas)
+        rows = BillingWindow.objects.filter(organisation=organisation).order_by("starts_at") if has_periods else ()
+        return cls(quotas, (), [Span(row.starts_at, row.ends_at) for row in rows], organisation)
 
     def window_of(self, quota: Quota, instant: datetime) -> Span:
         return self._span(quota.window, instant)

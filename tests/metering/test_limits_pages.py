@@ -8,9 +8,11 @@ import time_machine
 
 from accounts.models import AuditEntry
 from metering.admission import AdmissionRequest, admit
+from metering.limits_page import tightest_limits
 from metering.models import Hold, Quota
 from metering.quotas import QuotaSpec, define_quota
 from tests import factories
+from tests.metering.usage_world import event, send
 
 NOW = datetime(2026, 11, 15, 12, 0, 30, tzinfo=UTC)
 LIMITS = "/o/acme/limits/"
@@ -58,6 +60,24 @@ def test_limits_show_what_is_used_held_and_left(client_for, vera, acme, acme_key
     ):
         assert words in page
     assert "Change it" not in page
+
+
+def test_the_overview_shows_the_tightest_as_bars(client_for, vera, acme, acme_key, django_assert_num_queries):
+    """Of four: the fullest first, what is full before what is nearly so, and the emptiest not at all."""
+    limits = {amount: limit(acme, amount) for amount in ("1000", "75", "100", "150")}
+    call(acme_key, "running-call")
+    send(event(acme_key.api_key.public_id, NOW, model="gpt-5", input_tokens=1), now=NOW)
+
+    with django_assert_num_queries(3):  # no window is a billing period's
+        rows = tightest_limits(acme, NOW)
+    page = client_for(vera).get("/o/acme/").content.decode()
+
+    assert [row.quota for row in rows] == [limits["75"], limits["100"], limits["150"]]
+    assert rows[0].taken_share == 1
+    bars = page[page.index("overview-limits") :]
+    assert [share in bars for share in ("100%", "75%", "50%", "7.5%")] == [True, True, True, False]
+    assert bars.count("<meter") == 3
+    assert LIMITS in bars
 
 
 def test_without_limits_the_page_says_so(client_for, vera, acme):
