@@ -102,11 +102,6 @@ class Bill:
         return -sum(line.amount_minor for line in self.lines if line.kind == LineKind.CREDIT)
 
     @property
-    def credit_minor(self) -> int:
-        """What credit pays of it."""
-        return -sum(line.amount_minor for line in self.lines if line.kind == LineKind.CREDIT)
-
-    @property
     def usage_minor(self) -> int:
         """What the usage of the period has of the rounded total."""
         return sum(line.amount_minor for line in self.lines if line.kind == LineKind.USAGE)
