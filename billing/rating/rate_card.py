@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, ClassVar
 
-from billing.money import EXACT, cost_of, exact_sum, format_exact, format_quantity, plain, require_not_negative
+from billing.money import EXACT, ZERO, cost_of, exact_sum, format_exact, format_quantity, plain, require_not_negative
 from billing.periods import Period
 from billing.rating.allowances import Drawing, SharedAllowance
 from billing.rating.component import Component, Priced, Terms
@@ -98,6 +98,8 @@ class RateCard(Component):
         return Priced(tuple(lines), tuple(unpriced))
 
     def _included(self, usages: Iterable[_RowUsage]) -> dict[_RowUsage, Decimal]:
+        if not self.included and self.shared is None:
+            return dict.fromkeys(usages, ZERO)
         drawing = Drawing(self.included, self.shared)
         in_turn = sorted(usages, key=lambda usage: (usage.period.start, *self._place_on_bill(usage)))
         return {usage: drawing.take(usage.meter, usage.quantity) for usage in in_turn}
@@ -112,7 +114,7 @@ class RateCard(Component):
             meter_place,
             usage.meter,
             usage.period.start,
-            row.conditions.rank,
+            row.rank[1:],  # that of its conditions
             str(row.windows or ""),
             row.id,
         )
