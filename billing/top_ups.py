@@ -105,7 +105,8 @@ def check_purchase(pk: int, *, now: datetime, session: str = "") -> CreditPurcha
         if purchase.state not in (PurchaseState.PAID, PurchaseState.MISMATCH):
             _decide(purchase, remote, now)
         purchase.save()
-    return purchase
+    # A refund whose event came before the payment was booked found nothing to take back from.
+    return check_refunds(pk, now=now) if purchase.state == PurchaseState.PAID else purchase
 
 
 def check_open(*, now: datetime) -> int:

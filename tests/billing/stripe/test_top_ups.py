@@ -26,6 +26,7 @@ from billing.top_ups import (
     open_checkout,
     start_purchase,
 )
+from tests.accounts.threads import at_once
 from tests.billing.billing_builders import pay_by_credit
 from tests.billing.stripe.conftest import WEBHOOK_SECRET
 
@@ -204,6 +205,22 @@ def test_a_refund_takes_back_what_is_left(hook, acme, purchase, finalised_invoic
 
     purchase.refresh_from_db()
     assert (purchase.refunded_minor, purchase.taken_back_minor) == (5000, 2000)
+
+
+def test_a_refund_that_overtakes_its_payment_is_not_lost(hook, purchase):
+    enter_card(hook, purchase)
+    [intent] = hook.get_control("objects", type="payment_intent")
+    sdk(hook).v1.refunds.create({"payment_intent": intent["id"], "amount": 2000})
+    deliver(hook, order=[event["id"] for event in hook.get_control("objects", type="event")][::-1])
+    purchase.refresh_from_db()
+    assert (purchase.refunded_minor, remaining([purchase.grant])[purchase.grant.pk]) == (2000, 30)
+
+
+def test_checked_by_many_at_once_grants_once(hook, purchase):
+    enter_card(hook, purchase)
+    checked = at_once(*[lambda: check_purchase(purchase.pk, now=timezone.now()).state] * 4)
+    assert checked == ["paid"] * 4
+    assert CreditGrant.objects.count() == 1
 
 
 def test_events_of_other_payments_are_nobodys(hook, purchase):
