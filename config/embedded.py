@@ -30,6 +30,8 @@ SETTINGS = {
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "max_wal_size": "2GB",
+    # After a checkpoint, a page is written whole when it first changes; keys of events change pages at random.
+    "checkpoint_timeout": "15min",
     "log_min_messages": "warning",
     "shared_preload_libraries": "pg_stat_statements",
 }
