@@ -8,12 +8,26 @@ from django.db import connection
 from django.db.models import Sum
 from django.test.utils import CaptureQueriesContext
 
+from billing.budgets import suggest_budget
+from billing.change_previews import preview_change
 from billing.couponing import redeem, save_coupon
 from billing.crediting import balance, expire_grants, grant_credit
+from billing.forecasting import forecast
 from billing.holdings import remaining
 from billing.invoicing import bill_before_credit, close_ended, close_period, running_bill
-from billing.models import Coupon, CouponDuration, CreditGrant, GrantKind, Invoice, LedgerEntry, Subscription
+from billing.margins import compute_margins
+from billing.models import (
+    Coupon,
+    CouponDuration,
+    CreditGrant,
+    GrantKind,
+    Invoice,
+    LedgerEntry,
+    MarginDay,
+    Subscription,
+)
 from billing.models.invoices import InvoiceState
+from billing.schedules import current_period
 from billing.settling import settle_ended
 from billing.subscribing import cancel
 from tests import factories
@@ -272,3 +286,31 @@ def test_closing_together_with_credit_costs_no_query_per_organisation(gus):
 
     assert many == few
     assert LedgerEntry.objects.filter(account="used").aggregate(Sum("amount"))["amount__sum"] == 15
+
+
+# --- What looks at charges, whoever pays --------------------------------------------------------------------------
+
+
+def test_margins_budgets_forecasts_and_previews_are_before_credit(globex, subscription):
+    for day in range(6, 12):
+        use(globex, at(2026, 10, day), input_tokens=1_000_000)
+    now = at(2026, 10, 12)
+    period = current_period(subscription, now)
+    other = payg("other")
+
+    def figures() -> tuple[object, ...]:
+        preview = preview_change(subscription, other, now)
+        return forecast(subscription, period, now), preview.unchanged.total_minor, preview.at_once.bill.total_minor
+
+    before = figures()
+    assert before[0] is not None
+    credit(globex, "100")
+    assert figures() == before
+
+    close_period(subscription, now=AFTER_OCTOBER)
+    compute_margins(AFTER_OCTOBER)
+
+    assert MarginDay.objects.aggregate(Sum("revenue"))["revenue__sum"] == 16
+    suggestion = suggest_budget(subscription, None)
+    assert suggestion is not None
+    assert suggestion.totals_minor == (1600,)
