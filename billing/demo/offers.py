@@ -29,14 +29,14 @@ PRICES: dict[str, tuple[str, str, str, str]] = {
     "gemini-2.5-flash": ("0.30", "0.03", "0.30", "2.50"),
 }
 
-# What comes with plans: calls a minute, money a period, tokens a day (of which a customer is only warned).
+# What comes with plans: calls at the same time, money a period, tokens a day (of which a customer is only warned).
 LIMITS: Mapping[str, Sequence[Mapping[str, str]]] = {
     "team": (
-        {"measure": "requests", "amount": "300", "window": "minute"},
+        {"measure": "concurrent", "amount": "20", "window": "none"},
         {"measure": "spend", "amount": "50", "window": "billing_period", "currency": CURRENCY},
     ),
     "scale": (
-        {"measure": "requests", "amount": "1200", "window": "minute"},
+        {"measure": "concurrent", "amount": "100", "window": "none"},
         {"measure": "spend", "amount": "100", "window": "billing_period", "currency": CURRENCY},
         {
             "measure": "meter",

@@ -54,7 +54,7 @@ def test_lumen_had_a_trial_a_coupon_and_another_plan_before(settings):
     ]
     assert [line.description for line in first.lines.filter(kind="discount")] == ["Offer to law firms"]
     limits = limit_rows(lumen.organisation, NOW)
-    assert [row.what for row in limits] == ["Requests", "Spend in USD"]
+    assert [row.what for row in limits] == ["Calls at the same time", "Spend in USD"]
     assert 0 < limits[1].counter.used < limits[1].amount
 
 
