@@ -1,7 +1,8 @@
 """A month's end: how many organisations' bills one process rates, and how many invoices it finalises, per second.
 
-Each organisation has 200 series (5 keys, 10 models, 4 meters) and a plan with a fee and a rate card. Two months are
-closed: the first has no invoice before it, the second rates the first again for late usage, as every later one does.
+Each organisation has 200 series (5 keys, 10 models, 4 meters) and a plan with a fee and a rate card. Three months are
+closed. The first has no invoice before it; the next finds the one before as it was, as most do; before the last one,
+late usage of the month before came in for every organisation, so that all of those are rated again.
 """
 
 import time
@@ -31,6 +32,7 @@ PRICED = ("input_tokens", "cache_read_tokens", "output_tokens")
 MODELS = tuple(f"model-{number}" for number in range(10))
 KEYS = 5
 EVENTS_EACH = 1000
+LATE_EVENTS_EACH = 10
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,17 @@ def close_months(postgres: int, organisations: int) -> list[ClosedMonth]:
     """`postgres` is the server's process id."""
     now = timezone.now()
     end = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    middle = (end - timedelta(days=1)).replace(day=1)
-    start = (middle - timedelta(days=1)).replace(day=1)
-    billed = _used_and_subscribed(organisations, _plan(start), [start, middle, end], now)
-    return [
-        _close("first", postgres, billed, Period(start, middle), now=middle + timedelta(days=1)),
-        _close("next", postgres, billed, Period(middle, end), now=max(now, end + timedelta(days=1))),
+    edges = [end]
+    for _ in range(3):
+        edges.insert(0, (edges[0] - timedelta(days=1)).replace(day=1))
+    months = [Period(*pair) for pair in pairwise(edges)]
+    billed = _used_and_subscribed(organisations, _plan(edges[0]), edges, now)
+    closed = [
+        _close(name, postgres, billed, month, now=month.end + timedelta(days=1))
+        for name, month in zip(("first", "next"), months, strict=False)
     ]
+    _use_late(billed, months[1], now)
+    return [*closed, _close("next, all late", postgres, billed, months[2], now=max(now, end + timedelta(days=1)))]
 
 
 def _close(month: str, postgres: int, billed: list[Subscription], period: Period, *, now: datetime) -> ClosedMonth:
@@ -89,11 +95,24 @@ def _used_and_subscribed(count: int, version: PlanVersion, edges: list[datetime]
         subscriptions.append(subscribe(organisation, version, now=edges[0], anchor=edges[0], actor="benchmark"))
         for first, last in pairwise(edges):
             write_events(organisation, EVENTS_EACH, first=first, last=last, received_at=now, models=MODELS)
-    while aggregation.fold_pending(now=now).batches:
-        pass
+    _fold(now)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
     return subscriptions
+
+
+def _use_late(subscriptions: list[Subscription], month: Period, now: datetime) -> None:
+    last = month.end - timedelta(days=2)
+    for subscription in subscriptions:
+        write_events(
+            subscription.organisation, LATE_EVENTS_EACH, first=last, last=month.end, received_at=now, models=MODELS
+        )
+    _fold(now)
+
+
+def _fold(now: datetime) -> None:
+    while aggregation.fold_pending(now=now).batches:
+        pass
 
 
 def _rate_all(subscriptions: list[Subscription], period: Period) -> float:
