@@ -166,6 +166,7 @@ class CreditGrantAdmin(ReadOnlyAdmin):
     list_select_related = ("organisation",)
     search_fields = ("public_id", "organisation__slug", "organisation__name", "organisation__public_id", "reason")
     search_help_text = "Id, organisation or reason"
+    ordering = ("-pk",)
     actions_detail = ("take_back", "note_payment")
     change_form_template = "billing/admin/credit_grant.html"
 
@@ -173,7 +174,7 @@ class CreditGrantAdmin(ReadOnlyAdmin):
         return request.user.has_perm("billing.add_creditgrant")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        rows: QuerySet[Any] = CreditGrant.objects.with_sums().order_by("-pk")
+        rows: QuerySet[Any] = CreditGrant.objects.with_sums()
         return rows
 
     @display(description="Granted", ordering="amount")

@@ -9,9 +9,11 @@ from django.db.models import Sum
 
 from accounts.models import Organisation
 from billing.bill_checks import check_invoice
+from billing.credit_statement import GrantStatus, grant_states
 from billing.demo import world
 from billing.demo.stories import STORIES
 from billing.models import Invoice, Subscription
+from billing.prepaid import effective_balance
 from metering.aggregation import compare_totals
 from metering.limits_page import limit_rows
 from metering.models import Event, UsageDay
@@ -39,6 +41,12 @@ def test_world_is_complete_and_making_it_again_changes_nothing(settings):
     for organisation in Organisation.objects.all():
         assert check_seals(organisation, now=NOW).findings == []
     assert [finding for invoice in Invoice.objects.all() for finding in check_invoice(invoice)] == []
+    credit = {state.grant.reason: state for state in grant_states(Organisation.objects.get(slug="northwind"), NOW)}
+    assert 0 < credit["Cached prompts, on us"].left < credit["Cached prompts, on us"].grant.amount
+    assert credit["A month of images to try"].status == GrantStatus.EXPIRED
+    kite = effective_balance(Organisation.objects.get(slug="kite"), "USD", NOW)
+    assert kite.is_prepaid
+    assert 0 < kite.effective < kite.booked / 4
 
 
 def test_lumen_had_a_trial_a_coupon_and_another_plan_before(settings):
