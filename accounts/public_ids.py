@@ -1,4 +1,4 @@
-"""Identifiers that leave the house: a prefix that says what it is and 96 random bits; never a serial number."""
+"""Identifiers that leave the house: a prefix that says what it is and 95 random bits; never a serial number."""
 
 import secrets
 
@@ -9,7 +9,11 @@ LENGTH = 20
 
 def new_public_id(prefix: str) -> str:
     """`org_7k2m…`: the prefix, an underscore and 20 characters."""
-    return f"{prefix}_" + "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))
+    number, characters = secrets.randbelow(len(ALPHABET) ** LENGTH), []
+    for _ in range(LENGTH):
+        number, place = divmod(number, len(ALPHABET))
+        characters.append(ALPHABET[place])
+    return f"{prefix}_{''.join(characters)}"
 
 
 def organisation_id() -> str:

@@ -1,24 +1,28 @@
-"""Allow or deny. The key and the terms are read, the counters are locked, looked at and written in one call.
+"""Allow or deny: keys and terms are read in one statement, counters are locked, judged and written in a second.
 
-`would_admit` asks the same questions in the same order and writes nothing.
+Calls that are asked about at the same time in one process share both, and the commit: that is most of what an admission
+costs. `would_admit` asks the same questions in the same order and writes nothing.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import msgspec
+from django.db import DatabaseError
 
 from accounts.api_keys import PresentedKey
+from accounts.errors import DomainError
+from accounts.gathering import Gathering
 from accounts.key_restrictions import allows_model
 from accounts.prepared import run_prepared
 from accounts.public_ids import new_public_id
 from metering.admission import denials
 from metering.admission.counters import Counter, counters_of, spend_of
-from metering.admission.lookups import Terms, look_up
+from metering.admission.holding import FOR_EVER, Call, Outcome, take
+from metering.admission.lookups import Found, Question, Terms, look_up
 from metering.admission.requests import (
     LONGEST,
     SHORTEST,
@@ -32,11 +36,8 @@ from metering.admission.requests import (
 from metering.models.quotas import Hold, HoldState
 from metering.quota_windows import BEGINNING
 
-TAKE_HOLD = """
-SELECT * FROM take_hold(
-    %s::bigint, %s::text, %s::text, %s::bigint, %s::bigint, %s::text, %s::text, %s::jsonb, %s::jsonb, %s::text,
-    %s::bigint[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::text[], %s::numeric[], %s::numeric[],
-    %s::timestamptz, %s::timestamptz)"""
+# Whoever holds a counter longer holds up its own calls only, and not all that came with them.
+LONGEST_WAIT = "100ms"
 
 STATE_OF_COUNTERS = """
 SELECT coalesce(w.used, 0), coalesce(w.held, 0)
@@ -45,7 +46,24 @@ LEFT JOIN quota_window w ON w.organisation_id = %s AND w.quota_id = p.quota AND 
                         AND w.starts_at = p.start
 ORDER BY p.place"""
 
-_encode = msgspec.json.Encoder(decimal_format="string").encode
+
+class TokenEnded(DomainError):
+    code = "token_ended"
+    status = 401
+    sentence = "This token has been revoked or has expired."
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    request: AdmissionRequest
+    now: datetime
+    service_token_id: int | None = None
+
+
+@dataclass(slots=True)
+class _Decision:
+    found: Found
+    answer: Admission
 
 
 def admit(request: AdmissionRequest, *, now: datetime, service_token_id: int | None = None) -> Admission:
@@ -53,25 +71,26 @@ def admit(request: AdmissionRequest, *, now: datetime, service_token_id: int | N
 
     Where the gateway's token is only remembered, name it: raises TokenEnded unless it is live.
     """
-    found = _look_up(request, now, service_token_id)
-    if found is None:
-        return Admission(request.call_id, None, refusal("key_unknown"))
-    key, terms = found
-    answer, counters = _prepare(request, key, terms, now)
-    if answer.refusal is None:
-        answer = _take(request, key, terms, answer, counters, now)
-    if answer.refusal is not None:
-        denials.note(key, request, answer.refusal, now)
-    return answer
+    asked = _Asked(request, now, service_token_id)
+    decision = _decide_together(asked) or _decide([asked])[0]
+    if not decision.found.is_token_live:
+        raise TokenEnded
+    return _noted(request, decision, now)
+
+
+def admit_all(requests: Sequence[AdmissionRequest], *, now: datetime) -> list[Admission]:
+    """Decide about several calls at once, each after the ones before it. All of their holds are written, or none."""
+    decisions = _decide([_Asked(request, now) for request in requests])
+    return [_noted(request, decision, now) for request, decision in zip(requests, decisions, strict=True)]
 
 
 def would_admit(request: AdmissionRequest, *, now: datetime) -> Admission:
     """What `admit` would answer now to a call that it has not seen; nothing is held and nothing noted."""
-    found = _look_up(request, now)
-    if found is None:
-        return Admission(request.call_id, None, refusal("key_unknown"))
-    key, terms = found
-    answer, counters = _prepare(request, key, terms, now)
+    (found,) = look_up([_question(request)], now)
+    if found.key is None:
+        return _unknown(request)
+    key = found.key
+    answer, counters = _prepare(request, key, found.terms, now)
     if answer.refusal is not None:
         return answer
     states = run_prepared(STATE_OF_COUNTERS, [*_places(counters), key.organisation_id]).fetchall()
@@ -81,10 +100,10 @@ def would_admit(request: AdmissionRequest, *, now: datetime) -> Admission:
 
 def identify(request: AdmissionRequest, *, now: datetime) -> Admission:
     """Whose key it is, and whether it may be used at all: nothing is estimated, held or noted. For what is no call."""
-    found = _look_up(request, now)
-    if found is None:
-        return Admission(request.call_id, None, refusal("key_unknown"))
-    key, terms = found
+    (found,) = look_up([_question(request)], now)
+    if found.key is None:
+        return _unknown(request)
+    key = found.key
     return Admission(
         call_id=request.call_id,
         id=None,
@@ -92,16 +111,88 @@ def identify(request: AdmissionRequest, *, now: datetime) -> Admission:
         organisation=key.organisation_public_id,
         project=key.project_public_id,
         api_key=key.api_key_public_id,
-        unreachable=terms.unreachable,
+        unreachable=found.terms.unreachable,
     )
 
 
-def _look_up(
-    request: AdmissionRequest, now: datetime, service_token_id: int | None = None
-) -> tuple[PresentedKey, Terms] | None:
-    return look_up(
-        request.key_digest, model=request.model, end_user=request.end_user, now=now, service_token_id=service_token_id
+def _decide_what_can_be(asked: Sequence[_Asked]) -> Sequence[_Decision | None]:
+    """None for all where one of them cannot be decided, or only after a long wait: then each goes by itself."""
+    try:
+        return _decide(asked, longest_wait=LONGEST_WAIT)
+    except DatabaseError:
+        return [None] * len(asked)
+
+
+_decide_together = Gathering[_Asked, _Decision | None](_decide_what_can_be)
+
+
+def _decide(asked: Sequence[_Asked], *, longest_wait: str = FOR_EVER) -> list[_Decision]:
+    """Everything is decided as of the latest of their moments."""
+    now = max(one.now for one in asked)
+    found = look_up([_question(one.request, one.service_token_id) for one in asked], now)
+    decisions = [_Decision(one_found, _unknown(one.request)) for one, one_found in zip(asked, found, strict=True)]
+    waiting = []
+    for one, decision in zip(asked, decisions, strict=True):
+        key = decision.found.key
+        if key is None or not decision.found.is_token_live:
+            continue
+        decision.answer, counters = _prepare(one.request, key, decision.found.terms, now)
+        if decision.answer.refusal is None:
+            waiting.append((_call(one.request, decision, counters, now), decision))
+    while waiting:
+        waiting = _take_first_of_each(waiting, now, longest_wait)
+    return decisions
+
+
+def _take_first_of_each(
+    waiting: Sequence[tuple[Call, _Decision]], now: datetime, longest_wait: str
+) -> list[tuple[Call, _Decision]]:
+    """Take the holds of all different calls, and return those that were asked about twice, to be looked at again."""
+    first: dict[tuple[int, str], tuple[Call, _Decision]] = {}
+    repeated = []
+    for call, decision in waiting:
+        if first.setdefault(call.identity, (call, decision))[0] is not call:
+            repeated.append((call, decision))
+    outcomes = take([call for call, _ in first.values()], now, longest_wait=longest_wait)
+    for (call, decision), outcome in zip(first.values(), outcomes, strict=True):
+        decision.answer = _answered(call, outcome)
+    return repeated
+
+
+def _call(request: AdmissionRequest, decision: _Decision, counters: Sequence[Counter], now: datetime) -> Call:
+    assert decision.found.key is not None, "an unknown key is refused before"
+    return Call(
+        request=request,
+        key=decision.found.key,
+        terms=decision.found.terms,
+        answer=decision.answer,
+        counters=counters,
+        hold_id=new_public_id("adm"),
+        expires_at=now + min(max(request.time_to_live, SHORTEST), LONGEST),
     )
+
+
+def _answered(call: Call, outcome: Outcome) -> Admission:
+    if outcome.kind == "known":
+        assert outcome.known_id is not None, "a known call has a hold"
+        return _known(call.answer, call.key.organisation_id, outcome.known_id, call.counters)
+    is_held = outcome.kind == "held"
+    judged = _judged(call.answer, call.counters, outcome.used, outcome.held, is_held=is_held)
+    return replace(judged, id=call.hold_id, expires_at=call.expires_at) if is_held else judged
+
+
+def _noted(request: AdmissionRequest, decision: _Decision, now: datetime) -> Admission:
+    if decision.answer.refusal is not None and decision.found.key is not None:
+        denials.note(decision.found.key, request, decision.answer.refusal, now)
+    return decision.answer
+
+
+def _question(request: AdmissionRequest, service_token_id: int | None = None) -> Question:
+    return Question(request.key_digest, request.model, request.end_user, service_token_id)
+
+
+def _unknown(request: AdmissionRequest) -> Admission:
+    return Admission(request.call_id, None, refusal("key_unknown"))
 
 
 def _prepare(
@@ -163,46 +254,6 @@ def _refused_key(request: AdmissionRequest, key: PresentedKey, now: datetime) ->
 
 def _plan_allows(terms: Terms, model: str) -> bool:
     return allows_model(terms.plan_models, model)
-
-
-def _take(
-    request: AdmissionRequest,
-    key: PresentedKey,
-    terms: Terms,
-    answer: Admission,
-    counters: Sequence[Counter],
-    now: datetime,
-) -> Admission:
-    hold_id = new_public_id("adm")
-    expires_at = now + min(max(request.time_to_live, SHORTEST), LONGEST)
-    outcome, known_id, used, held = run_prepared(
-        TAKE_HOLD,
-        [
-            key.organisation_id,
-            hold_id,
-            request.call_id,
-            key.api_key_id,
-            key.project_id,
-            request.model,
-            request.end_user,
-            _encode(answer.estimate).decode(),
-            _encode(terms.prices).decode(),
-            terms.currency,
-            *_places(counters),
-            [counter.span.end for counter in counters],
-            [counter.quota.kind for counter in counters],
-            [counter.wanted for counter in counters],
-            [counter.quota.amount if counter.quota.is_hard else None for counter in counters],
-            now,
-            expires_at,
-        ],
-    ).fetchone()  # type: ignore[misc]
-    if outcome == "known":
-        return _known(answer, key.organisation_id, known_id, counters)
-    judged = _judged(answer, counters, used or [], held or [], is_held=outcome == "held")
-    if outcome == "held":
-        return replace(judged, id=hold_id, expires_at=expires_at)
-    return judged
 
 
 def _known(answer: Admission, organisation_id: int, hold_id: str, counters: Sequence[Counter]) -> Admission:

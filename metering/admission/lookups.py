@@ -1,25 +1,24 @@
 """What decides about a call, read at the moment it is asked. Nothing is remembered: a change bites on the next call."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from accounts.api_auth import LIVE_TOKEN
 from accounts.api_keys import FIND_PRESENTED_KEY, PresentedKey
-from accounts.errors import DomainError
 from accounts.key_restrictions import allows_model
 from accounts.prepared import run_prepared
 from metering.admission.requests import Unreachable
 from metering.quota_windows import Span
 
 _KEY_COLUMNS = [field.name for field in fields(PresentedKey)]
-# One row, whether or not there is such a key; numbers travel as text, since JSON would make them floating.
+# A row for each, whether or not there is such a key; numbers travel as text, since JSON would make them floating.
 LOOK_UP = f"""
-WITH presented ({", ".join(_KEY_COLUMNS)}) AS ({FIND_PRESENTED_KEY.replace("%s", "%(digest)s")})
-SELECT %(token)s::bigint IS NULL OR {LIVE_TOKEN}, {", ".join(f"k.{name}" for name in _KEY_COLUMNS)},
+SELECT a.token IS NULL OR {LIVE_TOKEN.replace("%(token)s", "a.token")},
+  {", ".join(f"k.{name}" for name in _KEY_COLUMNS)},
   (SELECT row_to_json(s) FROM (
       SELECT when_unreachable, unreachable_amount::text, unreachable_requests, currency, default_input_tokens,
              default_output_tokens, plan_models
@@ -35,23 +34,20 @@ SELECT %(token)s::bigint IS NULL OR {LIVE_TOKEN}, {", ".join(f"k.{name}" for nam
       WHERE q.organisation_id = k.organisation_id AND q.archived_at IS NULL
         AND CASE q.scope WHEN 'project' THEN q.project_id = k.project_id
                          WHEN 'api_key' THEN q.api_key_id = k.api_key_id
-                         WHEN 'end_user' THEN %(end_user)s <> '' AND q.end_user IN ('', %(end_user)s)
+                         WHEN 'end_user' THEN a.end_user <> '' AND q.end_user IN ('', a.end_user)
                          ELSE true END
       ORDER BY q.id) AS q),
   (SELECT json_agg(p) FROM (
       SELECT DISTINCT ON (meter_key) meter_key, unit_price::text, currency FROM price_estimate
-      WHERE organisation_id = k.organisation_id AND model IN (%(model)s, '') AND valid_from <= %(received_at)s
+      WHERE organisation_id = k.organisation_id AND model IN (a.model, '') AND valid_from <= %(received_at)s
       ORDER BY meter_key, model <> '' DESC, valid_from DESC) AS p),
   (SELECT json_build_array(extract(epoch FROM starts_at)::bigint, extract(epoch FROM ends_at)::bigint)
    FROM billing_window
    WHERE organisation_id = k.organisation_id AND starts_at <= %(received_at)s AND ends_at > %(received_at)s LIMIT 1)
-FROM (SELECT 1) AS one LEFT JOIN presented AS k ON true"""  # noqa: S608 (of names in the code)
-
-
-class TokenEnded(DomainError):
-    code = "token_ended"
-    status = 401
-    sentence = "This token has been revoked or has expired."
+FROM unnest(%(digests)s::text[], %(models)s::text[], %(end_users)s::text[], %(tokens)s::bigint[])
+     WITH ORDINALITY AS a (digest, model, end_user, token, place)
+LEFT JOIN LATERAL ({FIND_PRESENTED_KEY.replace("%s", "a.digest")}) AS k ({", ".join(_KEY_COLUMNS)}) ON true
+ORDER BY a.place"""  # noqa: S608 (of names in the code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,26 +89,41 @@ class Terms:
     plan_models: tuple[str, ...]
 
 
-def look_up(
-    digest: str, *, model: str, end_user: str, now: datetime, service_token_id: int | None = None
-) -> tuple[PresentedKey, Terms] | None:
-    """The key with that digest and everything but the counters themselves, in one look-up; None: there is no such key.
+class Question(NamedTuple):
+    """What one call asks for."""
 
-    Raises TokenEnded if a service token is given that is no longer live.
-    """
-    places = {
-        "digest": digest,
-        "end_user": end_user,
-        "model": model,
-        "received_at": now,
-        "token": service_token_id,
-    }
-    is_token_live, *columns = run_prepared(LOOK_UP, places).fetchone()  # type: ignore[misc]
-    if not is_token_live:
-        raise TokenEnded
+    digest: str
+    model: str
+    end_user: str
+    # Of the gateway's service token, where that is only remembered.
+    token: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    # True where no token was asked about.
+    is_token_live: bool
+    # None: there is no such key.
+    key: PresentedKey | None
+    terms: Terms
+
+
+def look_up(questions: Sequence[Question], now: datetime) -> list[Found]:
+    """The answers in the order of the questions: keys and everything but the counters themselves, in one look-up."""
+    distinct = list(dict.fromkeys(questions))
+    digests, models, end_users, tokens = (list(column) for column in zip(*distinct, strict=True))
+    places = {"digests": digests, "models": models, "end_users": end_users, "tokens": tokens, "received_at": now}
+    rows = run_prepared(LOOK_UP, places).fetchall()
+    found = {question: _found(row) for question, row in zip(distinct, rows, strict=True)}
+    return [found[question] for question in questions]
+
+
+def _found(row: Sequence[Any]) -> Found:
+    is_token_live, *columns = row
     *of_key, settings, quotas, prices, billing = columns
     key = PresentedKey(*of_key)
-    return None if key.api_key_id is None else (key, _terms(settings, quotas, prices, billing))
+    is_known = key.api_key_id is not None
+    return Found(is_token_live, key if is_known else None, _terms(settings, quotas, prices, billing))
 
 
 def _terms(settings: Any, quotas: Any, prices: Any, billing: Any) -> Terms:

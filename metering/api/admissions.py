@@ -20,7 +20,6 @@ from accounts.models import Scope
 from accounts.problems import Problem
 from metering import admission
 from metering.admission import Admission, AdmissionRequest, Limit
-from metering.admission.lookups import TokenEnded
 from metering.api import admissions_schema
 from metering.api.admission_headers import headers_of
 from metering.api.bodies import read_whole
@@ -66,11 +65,11 @@ class Admissions(APIView):
         now = timezone.now()
         if many := _many(raw):
             confirm_token(request)
-            return _json({"admissions": [answer_body(admission.admit(one, now=now), now) for one in many]})
+            return _json({"admissions": [answer_body(one, now) for one in admission.admit_all(many, now=now)]})
         asked = _asked(_decoded(raw, AskedAdmission))
         try:
             answer = admission.admit(asked, now=now, service_token_id=caller_of(request).token.pk)
-        except TokenEnded:
+        except admission.TokenEnded:
             confirm_token(request)
             raise
         response = _json(answer_body(answer, now))

@@ -63,7 +63,7 @@ def _measure(options: argparse.Namespace, data: Path) -> dict[str, Any]:
             note("closing", report.closing_table, closing.close_months(installation.postgres, options.invoices))
         if "admission" in options.parts:
             sizes = {"organisations": options.callers, "in_flight": options.in_flight, "seconds": options.seconds}
-            note("admission", report.admission_table, admission.admit_calls(**sizes))
+            note("admission", report.admission_table, admission.admit_calls(installation.postgres, **sizes))
     return measured
 
 

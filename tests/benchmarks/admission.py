@@ -30,10 +30,11 @@ from config import programs
 from metering.models import PriceEstimate
 from metering.quotas import QuotaSpec, define_quota
 from tests import factories
+from tests.benchmarks.processes import cpu_seconds
 from tests.benchmarks.sender import HOST
 
 ROOT = Path(__file__).resolve().parents[2]
-WEB_PROCESSES = (1, 2)
+WEB_PROCESSES = (1,)
 SECONDS_TO_START = 60
 WARM_UP_SECONDS = 1.0
 PLENTY = Decimal(10**15)
@@ -52,7 +53,18 @@ class Admitted:
     p50_ms: float
     p95_ms: float
     p99_ms: float
+    # CPU time for each.
+    web_us: float
+    postgres_us: float
     of_one_query: float
+
+
+@dataclass(frozen=True)
+class _Measured:
+    per_second: float
+    latencies: list[float]
+    web_us: float
+    postgres_us: float
 
 
 @dataclass(frozen=True)
@@ -62,17 +74,18 @@ class Callers:
     token: str
 
 
-def admit_calls(*, organisations: int, in_flight: int, seconds: float) -> list[Admitted]:
+def admit_calls(postgres: int, *, organisations: int, in_flight: int, seconds: float) -> list[Admitted]:
+    """`postgres` is the id of PostgreSQL's first process."""
     callers = _callers(organisations)
     groups = ((f"{organisations} organisations", callers.secrets), ("one key", callers.secrets[:1]))
     rows = []
     for number in WEB_PROCESSES:
-        with _server("tests.benchmarks.one_query_wsgi:application", number) as port:
-            plain = _measure(port, _look_ups(callers), in_flight, seconds)
+        with _server("tests.benchmarks.one_query_wsgi:application", number) as server:
+            plain = _measure(server, postgres, _look_ups(callers), in_flight, seconds)
         rows.append(_row(number, "one query, no admission", in_flight, plain, plain))
-        with _server("config.wsgi:application", number) as port:
+        with _server("config.wsgi:application", number) as server:
             for name, secrets in groups:
-                found = _measure(port, _admissions(callers.token, secrets), in_flight, seconds)
+                found = _measure(server, postgres, _admissions(callers.token, secrets), in_flight, seconds)
                 rows.append(_row(number, name, in_flight, found, plain))
     return rows
 
@@ -125,10 +138,19 @@ def _look_ups(callers: Callers) -> Iterator[bytes]:
         yield f"GET /one-query?organisation={one.pk} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
 
 
-def _measure(port: int, requests: Iterator[bytes], in_flight: int, seconds: float) -> tuple[float, list[float]]:
-    """Requests per second, and how long each took, after a warm-up."""
+def _measure(
+    server: tuple[int, int], postgres: int, requests: Iterator[bytes], in_flight: int, seconds: float
+) -> _Measured:
+    """After a warm-up. `server`: the id of its first process, and its port."""
+    web, port = server
     _drive(port, requests, in_flight, WARM_UP_SECONDS)
-    return _drive(port, requests, in_flight, seconds)
+    before = cpu_seconds(web), cpu_seconds(postgres)
+    rate, latencies = _drive(port, requests, in_flight, seconds)
+    web_us, postgres_us = (
+        (cpu_seconds(root) - earlier) / len(latencies) * 1e6
+        for root, earlier in zip((web, postgres), before, strict=True)
+    )
+    return _Measured(rate, latencies, web_us, postgres_us)
 
 
 def _drive(port: int, requests: Iterator[bytes], in_flight: int, seconds: float) -> tuple[float, list[float]]:
@@ -168,19 +190,25 @@ def _is_whole(received: bytes) -> bool:
     return len(body) >= int(length)
 
 
-def _row(
-    processes: int, calls_of: str, in_flight: int, found: tuple[float, list[float]], plain: tuple[float, list[float]]
-) -> Admitted:
-    rate, latencies = found
-    cuts = quantiles(latencies, n=100)
+def _row(processes: int, calls_of: str, in_flight: int, found: _Measured, plain: _Measured) -> Admitted:
+    cuts = quantiles(found.latencies, n=100)
     return Admitted(
-        processes, calls_of, in_flight, rate, cuts[49] * 1e3, cuts[94] * 1e3, cuts[98] * 1e3, rate / plain[0]
+        web_processes=processes,
+        calls_of=calls_of,
+        in_flight=in_flight,
+        per_second=found.per_second,
+        p50_ms=cuts[49] * 1e3,
+        p95_ms=cuts[94] * 1e3,
+        p99_ms=cuts[98] * 1e3,
+        web_us=found.web_us,
+        postgres_us=found.postgres_us,
+        of_one_query=found.per_second / plain.per_second,
     )
 
 
 @contextmanager
-def _server(application: str, processes: int) -> Iterator[int]:
-    """The installation's server with another number of processes; the port it listens on."""
+def _server(application: str, processes: int) -> Iterator[tuple[int, int]]:
+    """The installation's server with another number of processes: the id of the first, and the port."""
     with closing(socket.socket()) as probe:
         probe.bind((HOST, 0))
         port = int(probe.getsockname()[1])
@@ -190,7 +218,7 @@ def _server(application: str, processes: int) -> Iterator[int]:
     server = subprocess.Popen(command, cwd=ROOT, env=os.environ, start_new_session=True, stdout=sys.stderr)
     try:
         _wait_for(port, server)
-        yield port
+        yield server.pid, port
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait()

@@ -81,7 +81,16 @@ def _closed(row: ClosedMonth) -> list[str]:
 
 
 def admission_table(rows: Sequence[Admitted]) -> str:
-    head = ["Web processes", "Calls of", "In flight", "Per second", "p50 / p95 / p99 ms", "of one query"]
+    head = [
+        "Web processes",
+        "Calls of",
+        "In flight",
+        "Per second",
+        "p50 / p95 / p99 ms",
+        "CPU µs: web",
+        "PostgreSQL",
+        "of one query",
+    ]
     cells = [
         [
             str(row.web_processes),
@@ -89,6 +98,8 @@ def admission_table(rows: Sequence[Admitted]) -> str:
             str(row.in_flight),
             f"{row.per_second:,.0f}",
             f"{row.p50_ms:.1f} / {row.p95_ms:.1f} / {row.p99_ms:.1f}",
+            f"{row.web_us:.0f}",
+            f"{row.postgres_us:.0f}",
             f"{row.of_one_query:.2f}",
         ]
         for row in rows
