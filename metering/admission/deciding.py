@@ -123,7 +123,8 @@ def _decide_what_can_be(asked: Sequence[_Asked]) -> Sequence[_Decision | None]:
         return [None] * len(asked)
 
 
-_decide_together = Gathering[_Asked, _Decision | None](_decide_what_can_be)
+# Two at once: while one waits for the database, the other can be prepared.
+_decide_together = Gathering[_Asked, _Decision | None](_decide_what_can_be, at_once=2)
 
 
 def _decide(asked: Sequence[_Asked], *, longest_wait: str = FOR_EVER) -> list[_Decision]:

@@ -14,7 +14,7 @@ import msgspec
 from django.db import OperationalError, connection
 
 from accounts.api_keys import PresentedKey
-from accounts.prepared import run_prepared
+from accounts.prepared import as_array, run_prepared
 from metering.admission.counters import Counter
 from metering.admission.lookups import Terms
 from metering.admission.requests import Admission, AdmissionRequest
@@ -24,8 +24,8 @@ SELECT * FROM take_holds(
     %s::bigint[], %s::bigint[], %s::text[], %s::timestamptz[], %s::timestamptz[],
     %s::int[], %s::text[], %s::numeric[], %s::numeric[],
     %s::int[], %s::int[], %s::bigint[], %s::text[], %s::text[], %s::bigint[],
-    %s::bigint[], %s::text[], %s::text[], %s::text[]::jsonb[], %s::text[]::jsonb[], %s::text[],
-    %s::timestamptz, %s::timestamptz[], %s::boolean, %s::text)"""
+    %s::bigint[], %s::text[], %s::text[], %s::jsonb[], %s::jsonb[], %s::text[],
+    %s::timestamptz[], %s::timestamptz, %s::boolean, %s::text)"""
 # Tries of one statement: where a call was admitted before, or processes wait for each other in a circle.
 ATTEMPTS = 3
 # PostgreSQL's lock_timeout where there is none.
@@ -96,7 +96,7 @@ def _values(calls: Sequence[Call], now: datetime) -> list[Any]:
     place_of = {place: number for number, place in enumerate(places, start=1)}
     asked = [(place_of[call.key.organisation_id, *one.place], one) for call in calls for one in call.counters]
     lasts = list(accumulate(len(call.counters) for call in calls))
-    return [
+    columns: list[list[Any]] = [
         *([place[column] for place in places] for column in range(4)),
         [ends[place] for place in places],
         [number for number, _ in asked],
@@ -115,6 +115,6 @@ def _values(calls: Sequence[Call], now: datetime) -> list[Any]:
         [_encode(call.answer.estimate).decode() for call in calls],
         [_encode(call.terms.prices).decode() for call in calls],
         [call.terms.currency for call in calls],
-        now,
         [call.expires_at for call in calls],
     ]
+    return [*map(as_array, columns), now]

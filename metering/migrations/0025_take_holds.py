@@ -15,7 +15,7 @@ CREATE FUNCTION take_holds(
     counters int[], kinds text[], wanted numeric[], room numeric[],
     firsts int[], lasts int[], organisations bigint[], hold_ids text[], calls text[], key_ids bigint[],
     projects bigint[], models text[], end_users text[], estimates jsonb[], unit_prices jsonb[], currencies text[],
-    at timestamptz, untils timestamptz[], look_first boolean,
+    untils timestamptz[], at timestamptz, look_first boolean,
     longest_wait text,
     OUT outcomes text[], OUT known_ids text[], OUT used numeric[], OUT held numeric[]
 ) LANGUAGE plpgsql
@@ -108,8 +108,8 @@ END $$
 """
 ARGUMENTS = (
     "bigint[], bigint[], text[], timestamptz[], timestamptz[], int[], text[], numeric[], numeric[], int[], int[], "
-    "bigint[], text[], text[], bigint[], bigint[], text[], text[], jsonb[], jsonb[], text[], timestamptz, "
-    "timestamptz[], boolean, text"
+    "bigint[], text[], text[], bigint[], bigint[], text[], text[], jsonb[], jsonb[], text[], timestamptz[], "
+    "timestamptz, boolean, text"
 )
 
 one_by_one = import_module("metering.migrations.0012_take_hold")

@@ -1,5 +1,6 @@
 """Admissions over HTTP, each with its hold committed, by one and by two web processes; calls of many organisations and
-of one alone. Beside them, in the same run, a Django view that makes one look-up and nothing else.
+of one alone. Beside them, in the same run, a Django view that makes one look-up and nothing else: bare, and with the
+middleware of this project.
 
 Servers of their own, with the threads of the installation's, so that their number of processes is known.
 """
@@ -34,7 +35,7 @@ from tests.benchmarks.processes import cpu_seconds
 from tests.benchmarks.sender import HOST
 
 ROOT = Path(__file__).resolve().parents[2]
-WEB_PROCESSES = (1,)
+WEB_PROCESSES = (1, 2)
 SECONDS_TO_START = 60
 WARM_UP_SECONDS = 1.0
 PLENTY = Decimal(10**15)
@@ -44,7 +45,8 @@ _calls = count(1)
 
 @dataclass(frozen=True)
 class Admitted:
-    """Rates per second, latencies in milliseconds; `of_one_query`: the rate as a share of the trivial view's."""
+    """Rates per second, latencies in milliseconds; `of_one_query…`: the rate as a share of the trivial view's,
+    in a bare Django and with this project's middleware."""
 
     web_processes: int
     calls_of: str
@@ -57,6 +59,7 @@ class Admitted:
     web_us: float
     postgres_us: float
     of_one_query: float
+    of_one_query_here: float
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,12 @@ def admit_calls(postgres: int, *, organisations: int, in_flight: int, seconds: f
     groups = ((f"{organisations} organisations", callers.secrets), ("one key", callers.secrets[:1]))
     rows = []
     for number in WEB_PROCESSES:
-        with _server("tests.benchmarks.one_query_wsgi:application", number) as server:
-            plain = _measure(server, postgres, _look_ups(callers), in_flight, seconds)
-        rows.append(_row(number, "one query, no admission", in_flight, plain, plain))
+        plain = {}
+        for kind in ("bare", "here"):
+            with _server(f"tests.benchmarks.one_query_wsgi:{kind}", number) as server:
+                plain[kind] = _measure(server, postgres, _look_ups(callers), in_flight, seconds)
+        rows.append(_row(number, "one query, bare Django", in_flight, plain["bare"], plain))
+        rows.append(_row(number, "one query, our middleware", in_flight, plain["here"], plain))
         with _server("config.wsgi:application", number) as server:
             for name, secrets in groups:
                 found = _measure(server, postgres, _admissions(callers.token, secrets), in_flight, seconds)
@@ -190,7 +196,7 @@ def _is_whole(received: bytes) -> bool:
     return len(body) >= int(length)
 
 
-def _row(processes: int, calls_of: str, in_flight: int, found: _Measured, plain: _Measured) -> Admitted:
+def _row(processes: int, calls_of: str, in_flight: int, found: _Measured, plain: dict[str, _Measured]) -> Admitted:
     cuts = quantiles(found.latencies, n=100)
     return Admitted(
         web_processes=processes,
@@ -202,7 +208,8 @@ def _row(processes: int, calls_of: str, in_flight: int, found: _Measured, plain:
         p99_ms=cuts[98] * 1e3,
         web_us=found.web_us,
         postgres_us=found.postgres_us,
-        of_one_query=found.per_second / plain.per_second,
+        of_one_query=found.per_second / plain["bare"].per_second,
+        of_one_query_here=found.per_second / plain["here"].per_second,
     )
 
 

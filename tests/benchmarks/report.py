@@ -89,7 +89,8 @@ def admission_table(rows: Sequence[Admitted]) -> str:
         "p50 / p95 / p99 ms",
         "CPU µs: web",
         "PostgreSQL",
-        "of one query",
+        "of one query: bare",
+        "here",
     ]
     cells = [
         [
@@ -101,6 +102,7 @@ def admission_table(rows: Sequence[Admitted]) -> str:
             f"{row.web_us:.0f}",
             f"{row.postgres_us:.0f}",
             f"{row.of_one_query:.2f}",
+            f"{row.of_one_query_here:.2f}",
         ]
         for row in rows
     ]
