@@ -23,6 +23,7 @@ from metering.admission import Admission, AdmissionRequest, Limit
 from metering.api import admissions_schema
 from metering.api.admission_headers import headers_of
 from metering.api.bodies import read_whole
+from metering.api.json_alone import JsonAlone
 from metering.exact import EXACT, exact_text
 from metering.models import Hold
 
@@ -57,6 +58,7 @@ class AskedExtension(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Admissions(APIView):
+    content_negotiation_class = JsonAlone
     required_scopes = {"POST": Scope.ADMISSION_WRITE}
 
     @extend_schema(**admissions_schema.ADMIT)

@@ -14,13 +14,13 @@ import msgspec
 from django.db import OperationalError
 from django.http import HttpResponse
 from django.utils import timezone
-from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from accounts.enqueue import enqueue_on_commit
 from accounts.models import Scope, ServiceToken
 from accounts.problems import Problem
+from metering.api.json_alone import JsonAlone
 from metering.intake import Draft, Refusal, Verdict, accept
 from metering.tasks import fold_pending_batches
 
@@ -71,10 +71,7 @@ class WayIn(APIView):
     """A view that takes usage in."""
 
     required_scopes = {"POST": Scope.EVENTS_WRITE}
-
-    def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[BaseRenderer, str]:
-        """The answer is what the format prescribes, whatever the sender's library says it would like."""
-        return JSONRenderer(), JSONRenderer.media_type
+    content_negotiation_class = JsonAlone
 
 
 def service_token_of(request: Request) -> ServiceToken:

@@ -5,10 +5,11 @@ from importlib import import_module
 from django.db import migrations
 
 # Counters come once each, in the order in which they are locked here and wherever else they are written, so that calls
-# wait for each other and never in a circle; for the same reason rows are inserted in order. `room` is null for quotas
-# that only warn. Hardly any call is asked about twice, so it is tried without looking for the holds of earlier answers;
-# where there is one, nothing is done: ask again and look first. Plans are made once and go by keys, however small the
-# tables were then.
+# wait for each other and never in a circle. Where one has to be made, those that are there are locked on the way, by an
+# update that changes nothing: folding takes new and old ones in one go, too. Rows are inserted in order for the same
+# reason. `room` is null for quotas that only warn. Hardly any call is asked about twice, so it is tried without looking
+# for the holds of earlier answers; where there is one, nothing is done: ask again and look first. Plans are made once
+# and go by keys, however small the tables were then.
 TAKE_HOLDS = """
 CREATE FUNCTION take_holds(
     owners bigint[], quotas bigint[], subjects text[], starts timestamptz[], ends timestamptz[],
@@ -32,19 +33,26 @@ DECLARE
     written int;
 BEGIN
     PERFORM set_config('lock_timeout', longest_wait, true);
-    INSERT INTO quota_window (organisation_id, quota_id, subject, starts_at, ends_at, used, held)
-    SELECT c.owner, c.quota, c.subject, c.start, c.finish, 0, 0
-    FROM unnest(owners, quotas, subjects, starts, ends) AS c (owner, quota, subject, start, finish)
-    WHERE (SELECT w.used FROM quota_window w WHERE w.organisation_id = c.owner AND w.quota_id = c.quota
-                                               AND w.subject = c.subject AND w.starts_at = c.start) IS NULL
-    ORDER BY c.owner, c.quota, c.subject, c.start
-    ON CONFLICT DO NOTHING;
+    IF EXISTS (
+        SELECT FROM unnest(owners, quotas, subjects, starts) AS c (owner, quota, subject, start)
+        WHERE (SELECT w.used FROM quota_window w WHERE w.organisation_id = c.owner AND w.quota_id = c.quota
+                                                   AND w.subject = c.subject AND w.starts_at = c.start) IS NULL
+    ) THEN
+        INSERT INTO quota_window AS w (organisation_id, quota_id, subject, starts_at, ends_at, used, held)
+        SELECT c.owner, c.quota, c.subject, c.start, c.finish, 0, 0
+        FROM unnest(owners, quotas, subjects, starts, ends) AS c (owner, quota, subject, start, finish)
+        ORDER BY c.owner, c.quota, c.subject, c.start
+        ON CONFLICT (organisation_id, quota_id, subject, starts_at) DO UPDATE SET held = w.held WHERE false;
+    END IF;
     SELECT array_agg(w.used ORDER BY w.place), array_agg(w.held ORDER BY w.place) INTO now_used, now_held FROM (
         SELECT w.used, w.held, c.place FROM quota_window w
         JOIN unnest(owners, quotas, subjects, starts) WITH ORDINALITY AS c (owner, quota, subject, start, place)
           ON w.organisation_id = c.owner AND w.quota_id = c.quota AND w.subject = c.subject AND w.starts_at = c.start
         ORDER BY w.organisation_id, w.quota_id, w.subject, w.starts_at FOR UPDATE OF w
     ) AS w;
+    IF coalesce(cardinality(now_used), 0) < cardinality(owners) THEN
+        RAISE EXCEPTION 'a counter was forgotten meanwhile' USING ERRCODE = 'serialization_failure';
+    END IF;
     known_ids := array_fill(NULL::text, ARRAY[cardinality(calls)]);
     IF look_first THEN
         known_ids := ARRAY(
