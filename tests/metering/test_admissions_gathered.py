@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -14,6 +15,7 @@ import pytest
 from django.db import DataError, connection, connections, transaction
 from django.utils import timezone
 
+from accounts.gathering import Gathering
 from accounts.tokens import revoke_token
 from metering.admission import TokenEnded, admit, deciding
 from metering.admission.settling import Change, change_counters
@@ -51,9 +53,10 @@ def in_one_group(session, olivia, now, monkeypatch) -> Callable[..., list[Any]]:
     def run(*calls: Call) -> list[Any]:
         key = factories.api_key(factories.organisation("Whose call comes first", olivia))
         monkeypatch.setattr(deciding, "LONGEST_WAIT", "20s")
+        gathering = Gathering[Any, Any](deciding._decide_what_can_be)
+        monkeypatch.setattr(deciding, "_decide_together", gathering)
         session.execute("LOCK TABLE hold IN EXCLUSIVE MODE")
-        gathering = deciding._decide_together
-        with ThreadPoolExecutor(len(calls) + 1) as pool:
+        with ThreadPoolExecutor(len(calls) + 1) as pool, closing(session):
             first = pool.submit(on_its_own, lambda: ask(key, now=now, call_id="leads"))
             until(lambda: gathering._under_way == 1)
             others = []
