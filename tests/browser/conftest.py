@@ -24,6 +24,9 @@ FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 # A missing page says so itself; the others are a poll that was under way when its page was left.
 HARMLESS = ("Failed to load resource", "htmx:sendAbort", "htmx:sendError", "htmx:afterRequest")
+# A button whose colour is changing under the mouse has, for a moment, a contrast that it never keeps.
+COLOURS_ARE_SETTLED = """Promise.allSettled(
+    document.getAnimations().filter(one => one instanceof CSSTransition).map(one => one.finished)).then(() => true)"""
 BREACHES = """axe.run().then(result => result.violations.map(({id, impact, nodes}) => (
     {rule: id, weight: impact, places: nodes.map(node => node.target.join()).join("; ")}
 )))"""
@@ -88,6 +91,7 @@ def axe() -> Callable[[Page], list[dict[str, str]]]:
     script = (Path(str(found.origin)).parent / "axe.min.js").read_text(encoding="utf-8")
 
     def breaches(page: Page) -> list[dict[str, str]]:
+        page.evaluate(COLOURS_ARE_SETTLED)
         return page.evaluate(f"{script};{BREACHES}")  # evaluated by the debugger: the page's policy does not apply
 
     return breaches
