@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 from django.db import connection, transaction
 from django.db.models import BigIntegerField, F, Q, QuerySet, Value
 from django.db.models.functions import Cast
@@ -111,8 +112,7 @@ class Subject:
     time_zone: str
 
 
-@dataclass(frozen=True, slots=True)
-class PresentedKey:
+class PresentedKey(msgspec.Struct, frozen=True, gc=False):
     """A key as one of its secrets was presented, with all that decides whether it may be used."""
 
     organisation_id: int

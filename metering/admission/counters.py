@@ -1,10 +1,11 @@
 """Which counters a call touches, and by how much. Arithmetic: no database, no clock."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
+
+import msgspec
 
 from metering.admission.lookups import QuotaInForce, Terms
 from metering.exact import EXACT, exact_sum
@@ -13,8 +14,7 @@ from metering.quota_windows import FOR_EVER, Span, window_at
 ZERO, ONE = Decimal(0), Decimal(1)
 
 
-@dataclass(frozen=True, slots=True)
-class Counter:
+class Counter(msgspec.Struct, frozen=True, gc=False):
     """One counter and what a call asks of it."""
 
     quota: QuotaInForce

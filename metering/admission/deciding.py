@@ -5,13 +5,14 @@ costs. `would_admit` asks the same questions in the same order and writes nothin
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 from django.db import DatabaseError
+from msgspec.structs import replace
 
 from accounts.api_keys import PresentedKey
 from accounts.errors import DomainError
@@ -53,15 +54,13 @@ class TokenEnded(DomainError):
     sentence = "This token has been revoked or has expired."
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(msgspec.Struct, frozen=True, gc=False):
     request: AdmissionRequest
     now: datetime
     service_token_id: int | None = None
 
 
-@dataclass(slots=True)
-class _Decision:
+class _Decision(msgspec.Struct, gc=False):
     found: Found
     answer: Admission
 
@@ -286,14 +285,16 @@ def _judged(
     is_held: bool,
 ) -> Admission:
     """The answer with its limits, and refused by the limit among the full ones that takes longest to reset."""
-    before = [_limit(counter, *state) for counter, state in zip(counters, zip(used, held, strict=True), strict=True)]
     if is_held:
-        return replace(answer, limits=tuple(replace(limit, held=limit.held + limit.wanted) for limit in before))
-    full = [limit for limit in before if limit.is_hard and 0 < limit.wanted > limit.amount - limit.used - limit.held]
+        held = [before + counter.wanted for before, counter in zip(held, counters, strict=True)]
+    limits = tuple(map(_limit, counters, used, held))
+    if is_held:
+        return replace(answer, limits=limits)
+    full = [limit for limit in limits if limit.is_hard and 0 < limit.wanted > limit.amount - limit.used - limit.held]
     if not full:
-        return replace(answer, limits=tuple(before))
+        return replace(answer, limits=limits)
     longest = max(full, key=lambda limit: (limit.resets_at is None, limit.resets_at or BEGINNING))
-    return replace(answer, limits=tuple(before), refusal=limit_refusal(longest))
+    return replace(answer, limits=limits, refusal=limit_refusal(longest))
 
 
 def _limit(counter: Counter, used: Decimal, held: Decimal) -> Limit:

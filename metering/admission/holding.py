@@ -4,7 +4,6 @@ Each call is judged after the ones before it; all counters are locked first, onc
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from itertools import accumulate
@@ -35,8 +34,7 @@ TRANSIENT = frozenset({"40P01", "40001"})
 _encode = msgspec.json.Encoder(decimal_format="string").encode
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Call:
+class Call(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A call that only its counters can refuse."""
 
     request: AdmissionRequest
@@ -53,8 +51,7 @@ class Call:
         return self.key.organisation_id, self.request.call_id
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     kind: Literal["held", "full", "known"]
     # Of a call that was admitted before: its hold.
     known_id: str | None

@@ -1,29 +1,29 @@
 """What decides about a call, read at the moment it is asked. Nothing is remembered: a change bites on the next call."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+import msgspec
 
 from accounts.api_auth import LIVE_TOKEN
 from accounts.api_keys import FIND_PRESENTED_KEY, PresentedKey
 from accounts.key_restrictions import allows_model
-from accounts.prepared import run_prepared
+from accounts.prepared import as_array, run_prepared
 from metering.admission.requests import Unreachable
 from metering.quota_windows import Span
 
-_KEY_COLUMNS = [field.name for field in fields(PresentedKey)]
+_KEY_COLUMNS = PresentedKey.__struct_fields__
 # A row for each, whether or not there is such a key; numbers travel as text, since JSON would make them floating.
 LOOK_UP = f"""
 SELECT a.token IS NULL OR {LIVE_TOKEN.replace("%(token)s", "a.token")},
   {", ".join(f"k.{name}" for name in _KEY_COLUMNS)},
-  (SELECT row_to_json(s) FROM (
+  (SELECT row_to_json(s)::text FROM (
       SELECT when_unreachable, unreachable_amount::text, unreachable_requests, currency, default_input_tokens,
              default_output_tokens, plan_models
       FROM metering_admissionsettings WHERE organisation_id = k.organisation_id) AS s),
-  (SELECT json_agg(q) FROM (
+  (SELECT json_agg(q)::text FROM (
       SELECT q.id, q.public_id, q.measure, m.key AS meter, q.scope, q.end_user, q.window, q.currency, q.set_by,
              q.enforcement = 'hard' AS is_hard, q.model_patterns,
              (q.amount + coalesce((SELECT sum(i.amount) FROM metering_quotaincrease i
@@ -37,12 +37,11 @@ SELECT a.token IS NULL OR {LIVE_TOKEN.replace("%(token)s", "a.token")},
                          WHEN 'end_user' THEN a.end_user <> '' AND q.end_user IN ('', a.end_user)
                          ELSE true END
       ORDER BY q.id) AS q),
-  (SELECT json_agg(p) FROM (
+  (SELECT json_agg(p)::text FROM (
       SELECT DISTINCT ON (meter_key) meter_key, unit_price::text, currency FROM price_estimate
       WHERE organisation_id = k.organisation_id AND model IN (a.model, '') AND valid_from <= %(received_at)s
       ORDER BY meter_key, model <> '' DESC, valid_from DESC) AS p),
-  (SELECT json_build_array(extract(epoch FROM starts_at)::bigint, extract(epoch FROM ends_at)::bigint)
-   FROM billing_window
+  (SELECT ARRAY[starts_at, ends_at] FROM billing_window
    WHERE organisation_id = k.organisation_id AND starts_at <= %(received_at)s AND ends_at > %(received_at)s LIMIT 1)
 FROM unnest(%(digests)s::text[], %(models)s::text[], %(end_users)s::text[], %(tokens)s::bigint[])
      WITH ORDINALITY AS a (digest, model, end_user, token, place)
@@ -50,8 +49,7 @@ LEFT JOIN LATERAL ({FIND_PRESENTED_KEY.replace("%s", "a.digest")}) AS k ({", ".j
 ORDER BY a.place"""  # noqa: S608 (of names in the code)
 
 
-@dataclass(frozen=True, slots=True)
-class QuotaInForce:
+class QuotaInForce(msgspec.Struct, frozen=True, gc=False):
     """A quota that a call may touch, with what was added to it for now."""
 
     id: int
@@ -76,8 +74,7 @@ class QuotaInForce:
         return f"meter:{self.meter}" if self.measure == "meter" else self.measure
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(msgspec.Struct, frozen=True, gc=False):
     quotas: tuple[QuotaInForce, ...]
     # The most a unit of a meter can cost, for this model.
     prices: Mapping[str, Decimal]
@@ -99,8 +96,7 @@ class Question(NamedTuple):
     token: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True, gc=False):
     # True where no token was asked about.
     is_token_live: bool
     # None: there is no such key.
@@ -111,7 +107,7 @@ class Found:
 def look_up(questions: Sequence[Question], now: datetime) -> list[Found]:
     """The answers in the order of the questions: keys and everything but the counters themselves, in one look-up."""
     distinct = list(dict.fromkeys(questions))
-    digests, models, end_users, tokens = (list(column) for column in zip(*distinct, strict=True))
+    digests, models, end_users, tokens = map(as_array, zip(*distinct, strict=True))
     places = {"digests": digests, "models": models, "end_users": end_users, "tokens": tokens, "received_at": now}
     rows = run_prepared(LOOK_UP, places).fetchall()
     found = {question: _found(row) for question, row in zip(distinct, rows, strict=True)}
@@ -119,43 +115,50 @@ def look_up(questions: Sequence[Question], now: datetime) -> list[Found]:
 
 
 def _found(row: Sequence[Any]) -> Found:
-    is_token_live, *columns = row
-    *of_key, settings, quotas, prices, billing = columns
+    is_token_live, *of_key, settings, quotas, prices, billing = row
     key = PresentedKey(*of_key)
     is_known = key.api_key_id is not None
     return Found(is_token_live, key if is_known else None, _terms(settings, quotas, prices, billing))
 
 
-def _terms(settings: Any, quotas: Any, prices: Any, billing: Any) -> Terms:
-    chosen = _decoded(settings) or {}
-    priced = _decoded(prices) or []
-    bounds = _decoded(billing)
+class _Settings(msgspec.Struct, frozen=True, gc=False):
+    """Of an organisation that has chosen none: the defaults."""
+
+    when_unreachable: Literal["open", "closed"] = Unreachable().mode
+    unreachable_amount: Decimal | None = Unreachable().max_amount
+    unreachable_requests: int | None = Unreachable().max_requests
+    currency: str = Unreachable().currency
+    default_input_tokens: int = 2000
+    default_output_tokens: int = 1000
+    plan_models: tuple[str, ...] = ()
+
+
+class _Price(msgspec.Struct, frozen=True, gc=False):
+    meter_key: str
+    unit_price: Decimal
+    currency: str
+
+
+_settings = msgspec.json.Decoder(_Settings).decode
+_quotas = msgspec.json.Decoder(tuple[QuotaInForce, ...]).decode
+_prices = msgspec.json.Decoder(list[_Price]).decode
+
+
+def _terms(settings: str | None, quotas: str | None, prices: str | None, billing: list[datetime] | None) -> Terms:
+    chosen = _settings(settings or "{}")
+    priced = _prices(prices or "[]")
     return Terms(
-        quotas=tuple(_quota(row) for row in _decoded(quotas) or []),
-        prices={row["meter_key"]: Decimal(row["unit_price"]) for row in priced},
-        currency=priced[0]["currency"] if priced else "",
-        billing=Span(*(datetime.fromtimestamp(second, UTC) for second in bounds)) if bounds else None,
-        unreachable=_unreachable(chosen) if chosen else Unreachable(),
-        default_input_tokens=chosen.get("default_input_tokens", 2000),
-        default_output_tokens=chosen.get("default_output_tokens", 1000),
-        plan_models=tuple(chosen.get("plan_models", ())),
-    )
-
-
-def _decoded(value: Any) -> Any:
-    """JSON as psycopg gives it: read already, or as text."""
-    return json.loads(value) if isinstance(value, str) else value
-
-
-def _quota(row: dict[str, Any]) -> QuotaInForce:
-    return QuotaInForce(**{**row, "amount": Decimal(row["amount"]), "model_patterns": tuple(row["model_patterns"])})
-
-
-def _unreachable(row: dict[str, Any]) -> Unreachable:
-    amount = row["unreachable_amount"]
-    return Unreachable(
-        mode=row["when_unreachable"],
-        max_amount=None if amount is None else Decimal(amount),
-        currency=row["currency"],
-        max_requests=row["unreachable_requests"],
+        quotas=_quotas(quotas or "[]"),
+        prices={price.meter_key: price.unit_price for price in priced},
+        currency=priced[0].currency if priced else "",
+        billing=Span(*billing) if billing else None,
+        unreachable=Unreachable(
+            mode=chosen.when_unreachable,
+            max_amount=chosen.unreachable_amount,
+            currency=chosen.currency,
+            max_requests=chosen.unreachable_requests,
+        ),
+        default_input_tokens=chosen.default_input_tokens,
+        default_output_tokens=chosen.default_output_tokens,
+        plan_models=chosen.plan_models,
     )

@@ -1,16 +1,16 @@
 """What a gateway asks about a call, and what it is answered. Values only; sentences for refusals."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Literal
 
+import msgspec
+
 SHORTEST, USUAL, LONGEST = timedelta(seconds=30), timedelta(minutes=10), timedelta(hours=1)
 
 
-@dataclass(frozen=True, slots=True)
-class AdmissionRequest:
+class AdmissionRequest(msgspec.Struct, frozen=True, gc=False):
     # The gateway's own id of the call, up to 255 characters.
     call_id: str
     # SHA-256 of the key that the caller presented, in hexadecimal.
@@ -27,8 +27,7 @@ class AdmissionRequest:
     time_to_live: timedelta = USUAL
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(msgspec.Struct, frozen=True, gc=False):
     """One counter that the call touches, as it stands after the answer."""
 
     quota: str
@@ -58,8 +57,7 @@ class Limit:
         return max(Decimal(0), self.used - self.amount)
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True, gc=False):
     """Why not, in a stable code, a status for the caller, and a sentence fit for them."""
 
     code: str
@@ -78,8 +76,7 @@ class Refusal:
         return max(1, -int((now - self.limit.resets_at) // timedelta(seconds=1)))
 
 
-@dataclass(frozen=True, slots=True)
-class Unreachable:
+class Unreachable(msgspec.Struct, frozen=True, gc=False):
     """What a gateway is to do while we cannot be asked."""
 
     mode: Literal["open", "closed"] = "open"
@@ -88,8 +85,7 @@ class Unreachable:
     max_requests: int | None = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(msgspec.Struct, frozen=True, gc=False):
     call_id: str
     # None: refused.
     id: str | None
@@ -99,7 +95,7 @@ class Admission:
     organisation: str = ""
     project: str = ""
     api_key: str = ""
-    estimate: Mapping[str, Decimal] = field(default_factory=dict)
+    estimate: Mapping[str, Decimal] = msgspec.field(default_factory=dict)
     # The most the estimate can cost; None: nothing of it has a price.
     quoted: Decimal | None = None
     currency: str = ""

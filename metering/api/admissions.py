@@ -34,9 +34,7 @@ SHA256_HEX = 64
 
 
 class AskedAdmission(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of a request, or one of several in it."""
-
-    call_id: str
+    call_id: str = ""
     api_key: str = ""
     api_key_sha256: str = ""
     model: str = ""
@@ -46,6 +44,12 @@ class AskedAdmission(msgspec.Struct, forbid_unknown_fields=True):
     prompt_tokens: int | None = None
     max_tokens: int | None = None
     ttl_seconds: int = 600
+
+
+class AskedAdmissions(AskedAdmission):
+    """A body: one call, or several and nothing else."""
+
+    admissions: list[AskedAdmission] | None = None
 
 
 class AskedUsage(msgspec.Struct, forbid_unknown_fields=True):
@@ -65,10 +69,12 @@ class Admissions(APIView):
     def post(self, request: Request) -> HttpResponse:
         raw = read_whole(request._request, BODY_MAX_BYTES)
         now = timezone.now()
-        if many := _many(raw):
+        body = _decoded(raw, AskedAdmissions)
+        if body.admissions is not None:
+            many = _many(body)
             confirm_token(request)
             return _json({"admissions": [answer_body(one, now) for one in admission.admit_all(many, now=now)]})
-        asked = _asked(_decoded(raw, AskedAdmission))
+        asked = _asked(body)
         try:
             answer = admission.admit(asked, now=now, service_token_id=caller_of(request).token.pk)
         except admission.TokenEnded:
@@ -125,16 +131,9 @@ class Extension(APIView):
 # --- Reading what is asked ----------------------------------------------------------------------------------------
 
 
-def _many(raw: bytes) -> list[AdmissionRequest]:
-    """The requests under `admissions`; none where the body is one request itself."""
-    try:
-        parts = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return []
-    if "admissions" not in parts:
-        return []
-    asked = _decoded(bytes(parts["admissions"]), list[AskedAdmission])
-    if len(parts) > 1 or not 1 <= len(asked) <= MOST_AT_ONCE:
+def _many(body: AskedAdmissions) -> list[AdmissionRequest]:
+    asked = body.admissions or []
+    if body != AskedAdmissions(admissions=asked) or not 1 <= len(asked) <= MOST_AT_ONCE:
         raise Problem(400, "invalid_request", f"Send 1 to {MOST_AT_ONCE} requests under `admissions`, nothing else.")
     return [_asked(one) for one in asked]
 

@@ -45,7 +45,7 @@ def estimate(
 
 def asking(key: KeyWithSecret, call_id: str = "", *, model: str = "m-1", **fields: Any) -> AdmissionRequest:
     """A request for units: asking(acme_key, input_tokens=75)."""
-    named = {name: fields.pop(name) for name in list(fields) if name in AdmissionRequest.__dataclass_fields__}
+    named = {name: fields.pop(name) for name in list(fields) if name in AdmissionRequest.__struct_fields__}
     units = {"estimate": {meter: Decimal(count) for meter, count in fields.items()}} if fields else {}
     call_id = call_id or f"call-{next(_calls)}"
     return AdmissionRequest(call_id=call_id, key_digest=key.digest, model=model, **(units | named))

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
@@ -14,6 +13,7 @@ import psycopg
 import pytest
 from django.db import DataError, connection, connections, transaction
 from django.utils import timezone
+from msgspec.structs import replace
 
 from accounts.gathering import Gathering
 from accounts.tokens import revoke_token
