@@ -14,7 +14,7 @@ from django.db.models import Q
 from django.http import Http404
 from django.utils import timezone
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
-from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
@@ -149,7 +149,7 @@ def resolve_organisation(request: Request, param: str = "organisation") -> Organ
 
 
 def _bearer_secret(request: Request) -> str:
-    scheme, _, secret = get_authorization_header(request).decode("latin-1").partition(" ")
+    scheme, _, secret = request._request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
     if not scheme:
         raise _refusal("authentication_required", "Send your token as `Authorization: Bearer …`.")
     if scheme.lower() != "bearer" or not secret.strip():

@@ -17,6 +17,10 @@ def _resolve(path: str) -> ResolverMatch:
     return resolve(path)
 
 
+# JSON shows nothing, runs nothing and is framed by nobody.
+API_POLICY = "default-src 'none'; frame-ancestors 'none'"
+
+
 class ApiShortcut:
     """Leads requests of the REST API straight to their view.
 
@@ -37,6 +41,7 @@ class ApiShortcut:
             response = response.render()
         if isinstance(response, HttpResponse):
             response.headers["Content-Length"] = str(len(response.content))
+        response.headers["Content-Security-Policy"] = API_POLICY
         return response
 
 

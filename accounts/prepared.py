@@ -29,8 +29,8 @@ def as_array(values: Iterable[Any]) -> str:
 
 
 def _as_element(value: Any) -> str:
-    if value is None:
-        return "NULL"
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return value.isoformat() if isinstance(value, datetime) else str(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return "NULL" if value is None else str(value)

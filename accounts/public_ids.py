@@ -5,15 +5,16 @@ import secrets
 # No vowels and nothing that reads like another character: ids are read aloud and never spell a word.
 ALPHABET = "23456789bcdfghjkmnpqrstvwxz"
 LENGTH = 20
+PAIRS = [first + second for first in ALPHABET for second in ALPHABET]
 
 
 def new_public_id(prefix: str) -> str:
     """`org_7k2m…`: the prefix, an underscore and 20 characters."""
-    number, characters = secrets.randbelow(len(ALPHABET) ** LENGTH), []
-    for _ in range(LENGTH):
-        number, place = divmod(number, len(ALPHABET))
-        characters.append(ALPHABET[place])
-    return f"{prefix}_{''.join(characters)}"
+    number, pairs = secrets.randbelow(len(PAIRS) ** (LENGTH // 2)), []
+    for _ in range(LENGTH // 2):
+        number, place = divmod(number, len(PAIRS))
+        pairs.append(PAIRS[place])
+    return f"{prefix}_{''.join(pairs)}"
 
 
 def organisation_id() -> str:

@@ -1,4 +1,4 @@
-"""Forgetting holds that ended long ago and counters of windows that ended long ago, in batches.
+"""Forgetting holds that ended long ago and counters of windows that ended long ago, in batches; and noted changes.
 
 A hold stays for as long as an event may come that names it; one that is still held stays whatever its age. What is
 pruned leaves no hole in `recounting`: windows that reset are compared only from where all holds are kept, and for a
@@ -18,13 +18,15 @@ from accounts.models import Organisation
 from metering.admission.counters import ZERO
 from metering.admission.settling import Place
 from metering.exact import EXACT
-from metering.models import DroppedMonth, Hold, Measure, PrunedHoldEvent, PrunedHolds
+from metering.models import AdmissionChange, DroppedMonth, Hold, Measure, PrunedHoldEvent, PrunedHolds
 from metering.quota_windows import BEGINNING
 from metering.recounting import counted_by_hold
 
 BATCH = 1000
 # Beyond the late window: a batch that waited to be folded, a clock that was slow.
 MARGIN = timedelta(days=1)
+# Far longer than a transaction runs and what was looked up before it is remembered (`metering.admission.memory`).
+CHANGES_KEPT = timedelta(days=1)
 
 # In the order in which counters are locked everywhere.
 CARRY = """
@@ -87,6 +89,11 @@ def prune_before(before: datetime, *, batches: int = 100) -> Pruned:
             if not batches:
                 return Pruned(holds, counters, is_finished=False)
     return Pruned(holds, counters, is_finished=True)
+
+
+def prune_changes(now: datetime) -> int:
+    """Forget changes that nobody can have missed any more; returns how many."""
+    return AdmissionChange.objects.filter(changed_at__lt=now - CHANGES_KEPT).delete()[0]
 
 
 def _in_batches(forget: Callable[[int, datetime], int], organisation_id: int, before: datetime) -> Iterator[int]:

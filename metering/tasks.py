@@ -79,6 +79,7 @@ def forget_denials() -> None:
 @shared_task
 def prune_holds() -> None:
     """Forget holds and counters of long ago; enough for one task, then the rest in another."""
+    pruning.prune_changes(timezone.now())
     pruned = pruning.prune(timezone.now(), batches=PRUNED_BATCHES)
     if pruned.holds or pruned.counters:
         logger.info("Forgot %s holds and %s counters of long ago.", pruned.holds, pruned.counters)

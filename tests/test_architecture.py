@@ -43,6 +43,7 @@ ORGANISATION_IN_ANOTHER_WAY = {
     "metering.QuotaWindow": "leads the primary key of a distributed table that knows no foreign keys",
     "metering.Hold": "leads the primary key of a distributed table that knows no foreign keys",
     "metering.PrunedHoldEvent": "leads the primary key of a distributed table that knows no foreign keys",
+    "metering.AdmissionChange": "a change may be everybody's; triggers write it",
     "metering.PriceEstimate": "leads the keys of a distributed table that knows no foreign keys",
     "metering.BillingWindow": "leads the keys of a distributed table that knows no foreign keys",
     "metering.BilledUsage": "the organisation is the primary key",

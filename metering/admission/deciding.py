@@ -1,6 +1,6 @@
-"""Allow or deny: keys and terms are read in one statement, counters are locked, judged and written in a second.
+"""Allow or deny: counters are locked, judged and written in one statement, which also confirms the remembered terms.
 
-Calls that are asked about at the same time in one process share both, and the commit: that is most of what an admission
+Calls that are asked about at the same time in one process share it, and the commit: that is most of what an admission
 costs. `would_admit` asks the same questions in the same order and writes nothing.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 from msgspec.structs import replace
 
 from accounts.api_keys import PresentedKey
@@ -22,8 +22,9 @@ from accounts.prepared import run_prepared
 from accounts.public_ids import new_public_id
 from metering.admission import denials
 from metering.admission.counters import Counter, counters_of, spend_of
-from metering.admission.holding import FOR_EVER, Call, Outcome, take
+from metering.admission.holding import FOR_EVER, Call, Outcome, Outdated, take
 from metering.admission.lookups import Found, Question, Terms, look_up
+from metering.admission.memory import find, recall
 from metering.admission.requests import (
     LONGEST,
     SHORTEST,
@@ -57,7 +58,7 @@ class TokenEnded(DomainError):
 class _Asked(msgspec.Struct, frozen=True, gc=False):
     request: AdmissionRequest
     now: datetime
-    service_token_id: int | None = None
+    question: Question
 
 
 class _Decision(msgspec.Struct, gc=False):
@@ -70,7 +71,7 @@ def admit(request: AdmissionRequest, *, now: datetime, service_token_id: int | N
 
     Where the gateway's token is only remembered, name it: raises TokenEnded unless it is live.
     """
-    asked = _Asked(request, now, service_token_id)
+    asked = _Asked(request, now, _question(request, service_token_id))
     decision = _decide_together(asked) or _decide([asked])[0]
     if not decision.found.is_token_live:
         raise TokenEnded
@@ -79,7 +80,7 @@ def admit(request: AdmissionRequest, *, now: datetime, service_token_id: int | N
 
 def admit_all(requests: Sequence[AdmissionRequest], *, now: datetime) -> list[Admission]:
     """Decide about several calls at once, each after the ones before it. All of their holds are written, or none."""
-    decisions = _decide([_Asked(request, now) for request in requests])
+    decisions = _decide([_Asked(request, now, _question(request)) for request in requests])
     return [_noted(request, decision, now) for request, decision in zip(requests, decisions, strict=True)]
 
 
@@ -129,16 +130,30 @@ _decide_together = Gathering[_Asked, _Decision | None](_decide_what_can_be, at_o
 def _decide(asked: Sequence[_Asked], *, longest_wait: str = FOR_EVER) -> list[_Decision]:
     """Everything is decided as of the latest of their moments."""
     now = max(one.now for one in asked)
-    found = look_up([_question(one.request, one.service_token_id) for one in asked], now)
-    decisions = [_Decision(one_found, _unknown(one.request)) for one, one_found in zip(asked, found, strict=True)]
+    recalled = {} if connection.in_atomic_block else recall((one.question for one in asked), now)
+    try:
+        return _decide_by(recalled, asked, now, longest_wait)
+    except Outdated:
+        return _decide_by({}, asked, now, longest_wait)
+
+
+def _decide_by(
+    recalled: Mapping[Question, Found], asked: Sequence[_Asked], now: datetime, longest_wait: str
+) -> list[_Decision]:
+    """Raises Outdated where what is recalled does not stand, or would refuse."""
+    found = {**recalled, **find([one.question for one in asked if one.question not in recalled], now)}
+    decisions = [_Decision(found[one.question], _unknown(one.request)) for one in asked]
     waiting = []
     for one, decision in zip(asked, decisions, strict=True):
         key = decision.found.key
         if key is None or not decision.found.is_token_live:
             continue
         decision.answer, counters = _prepare(one.request, key, decision.found.terms, now)
+        is_recalled = one.question in recalled
         if decision.answer.refusal is None:
-            waiting.append((_call(one.request, decision, counters, now), decision))
+            waiting.append((_call(one.request, decision, counters, now, is_recalled=is_recalled), decision))
+        elif is_recalled:
+            raise Outdated
     while waiting:
         waiting = _take_first_of_each(waiting, now, longest_wait)
     return decisions
@@ -159,7 +174,9 @@ def _take_first_of_each(
     return repeated
 
 
-def _call(request: AdmissionRequest, decision: _Decision, counters: Sequence[Counter], now: datetime) -> Call:
+def _call(
+    request: AdmissionRequest, decision: _Decision, counters: Sequence[Counter], now: datetime, *, is_recalled: bool
+) -> Call:
     assert decision.found.key is not None, "an unknown key is refused before"
     return Call(
         request=request,
@@ -169,6 +186,7 @@ def _call(request: AdmissionRequest, decision: _Decision, counters: Sequence[Cou
         counters=counters,
         hold_id=new_public_id("adm"),
         expires_at=now + min(max(request.time_to_live, SHORTEST), LONGEST),
+        since=decision.found.since if is_recalled else None,
     )
 
 

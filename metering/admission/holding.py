@@ -15,7 +15,7 @@ from django.db import OperationalError, connection
 from accounts.api_keys import PresentedKey
 from accounts.prepared import as_array, run_prepared
 from metering.admission.counters import Counter
-from metering.admission.lookups import Terms
+from metering.admission.lookups import EVERYBODY, Terms
 from metering.admission.requests import Admission, AdmissionRequest
 
 TAKE_HOLDS = """
@@ -24,7 +24,7 @@ SELECT * FROM take_holds(
     %s::int[], %s::text[], %s::numeric[], %s::numeric[],
     %s::int[], %s::int[], %s::bigint[], %s::text[], %s::text[], %s::bigint[],
     %s::bigint[], %s::text[], %s::text[], %s::jsonb[], %s::jsonb[], %s::text[],
-    %s::timestamptz[], %s::timestamptz, %s::boolean, %s::text)"""
+    %s::timestamptz[], %s::timestamptz, %s::boolean, %s::text, %s::bigint[], %s::bigint[])"""
 # Tries of one statement: where a call was admitted before, or processes wait for each other in a circle.
 ATTEMPTS = 3
 # PostgreSQL's lock_timeout where there is none.
@@ -45,10 +45,16 @@ class Call(msgspec.Struct, frozen=True, eq=False, gc=False):
     counters: Sequence[Counter]
     hold_id: str
     expires_at: datetime
+    # What is asked by is remembered: the earliest transaction that may have changed it. None: it was just read.
+    since: int | None = None
 
     @property
     def identity(self) -> tuple[int, str]:
         return self.key.organisation_id, self.request.call_id
+
+
+class Outdated(Exception):
+    """Something that is remembered of one of the calls was changed. Nothing was written."""
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
@@ -62,7 +68,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
 
 def take(calls: Sequence[Call], now: datetime, *, longest_wait: str = FOR_EVER) -> list[Outcome]:
     """All is written or nothing. No two of the calls may be the same. Raises OperationalError where a counter is locked
-    by somebody else for longer than is waited for."""
+    by somebody else for longer than is waited for, and Outdated."""
     values = _values(calls, now)
     if connection.in_atomic_block:
         return _taken(calls, values, look_first=True, longest_wait=longest_wait)
@@ -76,8 +82,10 @@ def take(calls: Sequence[Call], now: datetime, *, longest_wait: str = FOR_EVER) 
 
 
 def _taken(calls: Sequence[Call], values: Sequence[Any], *, look_first: bool, longest_wait: str) -> list[Outcome]:
-    rows = run_prepared(TAKE_HOLDS, [*values, look_first, longest_wait])
+    rows = run_prepared(TAKE_HOLDS, [*values, look_first, longest_wait, *_watched(calls)])
     kinds, known_ids, used, held = rows.fetchone()  # type: ignore[misc]
+    if kinds[0] == "outdated":
+        raise Outdated
     found, first = [], 0
     for call, kind, known_id in zip(calls, kinds, known_ids, strict=True):
         last = first + len(call.counters)
@@ -115,3 +123,13 @@ def _values(calls: Sequence[Call], now: datetime) -> list[Any]:
         [call.expires_at for call in calls],
     ]
     return [*map(as_array, columns), now]
+
+
+def _watched(calls: Sequence[Call]) -> tuple[str, str]:
+    """Of whom something is remembered, and since when."""
+    since: dict[int, int] = {}
+    for call in calls:
+        if call.since is not None:
+            for whose in (call.key.organisation_id, EVERYBODY):
+                since[whose] = min(call.since, since.get(whose, call.since))
+    return as_array(since), as_array(since.values())

@@ -1,4 +1,4 @@
-"""What decides about a call, read at the moment it is asked. Nothing is remembered: a change bites on the next call."""
+"""What decides about a call, in one look-up: all but the counters themselves."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -14,6 +14,8 @@ from accounts.prepared import as_array, run_prepared
 from metering.admission.requests import Unreachable
 from metering.quota_windows import Span
 
+# Whose change of what calls hang on is everybody's.
+EVERYBODY = 0
 _KEY_COLUMNS = PresentedKey.__struct_fields__
 # A row for each, whether or not there is such a key; numbers travel as text, since JSON would make them floating.
 LOOK_UP = f"""
@@ -42,7 +44,19 @@ SELECT a.token IS NULL OR {LIVE_TOKEN.replace("%(token)s", "a.token")},
       WHERE organisation_id = k.organisation_id AND model IN (a.model, '') AND valid_from <= %(received_at)s
       ORDER BY meter_key, model <> '' DESC, valid_from DESC) AS p),
   (SELECT ARRAY[starts_at, ends_at] FROM billing_window
-   WHERE organisation_id = k.organisation_id AND starts_at <= %(received_at)s AND ends_at > %(received_at)s LIMIT 1)
+   WHERE organisation_id = k.organisation_id AND starts_at <= %(received_at)s AND ends_at > %(received_at)s LIMIT 1),
+  (SELECT s.since FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint) AS s (since)
+   WHERE NOT EXISTS (SELECT FROM admission_change
+                     WHERE organisation_id IN (k.organisation_id, {EVERYBODY}) AND changed_by >= s.since)),
+  LEAST(
+    (SELECT expires_at FROM accounts_servicetoken WHERE id = a.token AND expires_at > %(received_at)s),
+    (SELECT min(CASE WHEN i.starts_at > %(received_at)s THEN i.starts_at ELSE i.ends_at END)
+     FROM metering_quotaincrease i JOIN metering_quota q ON q.id = i.quota_id
+     WHERE q.organisation_id = k.organisation_id AND i.ends_at > %(received_at)s),
+    (SELECT min(valid_from) FROM price_estimate
+     WHERE organisation_id = k.organisation_id AND model IN (a.model, '') AND valid_from > %(received_at)s),
+    (SELECT min(CASE WHEN starts_at > %(received_at)s THEN starts_at ELSE ends_at END) FROM billing_window
+     WHERE organisation_id = k.organisation_id AND ends_at > %(received_at)s))
 FROM unnest(%(digests)s::text[], %(models)s::text[], %(end_users)s::text[], %(tokens)s::bigint[])
      WITH ORDINALITY AS a (digest, model, end_user, token, place)
 LEFT JOIN LATERAL ({FIND_PRESENTED_KEY.replace("%s", "a.digest")}) AS k ({", ".join(_KEY_COLUMNS)}) ON true
@@ -102,6 +116,15 @@ class Found(msgspec.Struct, frozen=True, gc=False):
     # None: there is no such key.
     key: PresentedKey | None
     terms: Terms
+    # When it was read, and when it will be otherwise by the clock alone; None: never.
+    at: datetime
+    until: datetime | None
+    # Of the transactions with lower numbers, all had ended. None: of the others, one has changed something already.
+    since: int | None
+
+    def holds_good(self, now: datetime) -> bool:
+        """Unless something was changed meanwhile."""
+        return self.at <= now and (self.until is None or now < self.until)
 
 
 def look_up(questions: Sequence[Question], now: datetime) -> list[Found]:
@@ -110,15 +133,21 @@ def look_up(questions: Sequence[Question], now: datetime) -> list[Found]:
     digests, models, end_users, tokens = map(as_array, zip(*distinct, strict=True))
     places = {"digests": digests, "models": models, "end_users": end_users, "tokens": tokens, "received_at": now}
     rows = run_prepared(LOOK_UP, places).fetchall()
-    found = {question: _found(row) for question, row in zip(distinct, rows, strict=True)}
+    found = {question: _found(row, now) for question, row in zip(distinct, rows, strict=True)}
     return [found[question] for question in questions]
 
 
-def _found(row: Sequence[Any]) -> Found:
-    is_token_live, *of_key, settings, quotas, prices, billing = row
+def _found(row: Sequence[Any], now: datetime) -> Found:
+    is_token_live, *of_key, settings, quotas, prices, billing, since, until = row
     key = PresentedKey(*of_key)
-    is_known = key.api_key_id is not None
-    return Found(is_token_live, key if is_known else None, _terms(settings, quotas, prices, billing))
+    return Found(
+        is_token_live=is_token_live,
+        key=None if key.api_key_id is None else key,
+        terms=_terms(settings, quotas, prices, billing),
+        at=now,
+        until=until,
+        since=since,
+    )
 
 
 class _Settings(msgspec.Struct, frozen=True, gc=False):

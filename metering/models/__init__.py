@@ -8,6 +8,7 @@ from metering.models.events import Event, IngestBatch, RejectedEvent
 from metering.models.meters import Aggregation, Meter, MeterRevision
 from metering.models.pruned_holds import PrunedHoldEvent, PrunedHolds
 from metering.models.quotas import (
+    AdmissionChange,
     AdmissionSettings,
     BillingWindow,
     Denial,
@@ -30,6 +31,7 @@ from metering.models.usage import Series, SeriesLimit, UniqueDayValue, UniqueVal
 from metering.models.usage_imports import UsageImport, UsageImportPiece, UsageImportRefusal
 
 __all__ = [
+    "AdmissionChange",
     "AdmissionSettings",
     "Aggregation",
     "Alert",

@@ -10,6 +10,7 @@ from typing import Self
 from django.contrib.postgres.fields import ArrayField
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from accounts.models import Organisation
@@ -356,3 +357,20 @@ class AdmissionSettings(models.Model):
 
     def __str__(self) -> str:
         return f"{self.organisation}: {self.when_unreachable}"
+
+
+class AdmissionChange(models.Model):
+    """Something that calls are decided by has changed: by which transaction. Written by triggers alone."""
+
+    pk = models.CompositePrimaryKey("organisation_id", "changed_by")
+    # Zero: everybody's.
+    organisation_id = models.BigIntegerField()
+    # PostgreSQL's number of the transaction, which is never used again.
+    changed_by = models.BigIntegerField()
+    changed_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        db_table = "admission_change"
+
+    def __str__(self) -> str:
+        return f"{self.organisation_id} by {self.changed_by}"

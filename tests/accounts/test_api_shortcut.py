@@ -9,7 +9,7 @@ def test_the_api_sets_no_session_and_says_how_long_its_answers_are(api, service_
     assert response.headers["Content-Length"] == str(len(response.content))
     assert not response.cookies
     assert response.headers["X-Content-Type-Options"] == "nosniff"
-    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+    assert response.headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
 
 
 def test_the_api_refuses_hosts_that_are_not_ours(api, service_token):
