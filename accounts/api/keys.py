@@ -15,8 +15,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts import api_keys
-from accounts.api.parts import IDEMPOTENCY, ORGANISATION, REFUSALS, REFUSED, validated
+from accounts.api.parts import IDEMPOTENCY, ORGANISATION, REFUSALS, REFUSED
 from accounts.api_auth import caller_of, resolve_organisation
+from accounts.api_bodies import validated
 from accounts.api_pages import CursorPagination, idempotency_key
 from accounts.credentials import Credential
 from accounts.idempotency import perform_once

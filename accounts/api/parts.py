@@ -1,10 +1,7 @@
-"""What the endpoints of accounts share: whose things are asked for, how requests are read and refused."""
-
-from typing import Any
+"""What the endpoints of accounts share: whose things are asked for, how requests are refused."""
 
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 from rest_framework import serializers
-from rest_framework.request import Request
 
 from accounts.problems import CONTENT_TYPE
 
@@ -42,10 +39,3 @@ class ProblemOutput(serializers.Serializer):
 
 REFUSED = OpenApiResponse(ProblemOutput, "Refused", [OpenApiExample("Refused", PROBLEM, media_type=CONTENT_TYPE)])
 REFUSALS = {(status, CONTENT_TYPE): REFUSED for status in (400, 401, 403, 404)}
-
-
-def validated(serializer: type[serializers.Serializer], request: Request) -> dict[str, Any]:
-    """The request's body as the serializer reads it; what it cannot read is a problem that names the fields."""
-    filled = serializer(data=request.data)
-    filled.is_valid(raise_exception=True)
-    return filled.validated_data

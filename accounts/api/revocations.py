@@ -10,8 +10,9 @@ from rest_framework.response import Response
 
 from accounts import api_keys
 from accounts.api.keys import ONE_KEY, ApiKeyView
-from accounts.api.parts import ORGANISATION, REFUSALS, REFUSED, validated
+from accounts.api.parts import ORGANISATION, REFUSALS, REFUSED
 from accounts.api_auth import caller_of, resolve_organisation
+from accounts.api_bodies import validated
 from accounts.key_revocation import LONGEST_REASON, MOST_AT_ONCE, keys_by_id, keys_of, revoke_api_keys
 from accounts.models import Organisation, Project, Scope
 from accounts.problems import CONTENT_TYPE

@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.api_auth import caller_of
+from accounts.api_bodies import validated
 from accounts.api_pages import CursorPagination
 from accounts.models import Scope
 from accounts.problems import Problem
@@ -24,7 +25,6 @@ from billing.api.subscription_parts import (
     CouponChangeInput,
     CouponInput,
     CouponOutput,
-    validated,
 )
 from billing.models import Coupon
 

@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.api_auth import caller_of, resolve_organisation
+from accounts.api_bodies import validated
 from accounts.api_pages import CursorPagination, idempotency_key, page_limit
 from accounts.idempotency import perform_once
 from accounts.models import Organisation, Scope
@@ -219,9 +220,8 @@ class Credits(CreditView):
     )
     def post(self, request: Request) -> Response:
         organisation = resolve_organisation(request)
-        filled = GrantInput(data=request.data)
-        filled.is_valid(raise_exception=True)
-        terms = filled.validated_data | {"currency": filled.validated_data["currency"].upper()}
+        wanted = validated(GrantInput, request)
+        terms = wanted | {"currency": wanted["currency"].upper()}
         by: dict[str, Any] = {"actor": caller_of(request).label, "request": request._request}
         done = perform_once(
             organisation,

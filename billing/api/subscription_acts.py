@@ -11,6 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.api_auth import caller_of, resolve_organisation
+from accounts.api_bodies import validated
 from accounts.api_pages import idempotency_key
 from accounts.idempotency import perform_once
 from accounts.models import Scope
@@ -30,7 +31,6 @@ from billing.api.subscription_parts import (
     TrialInput,
     WhenInput,
     redemption_facts,
-    validated,
 )
 from billing.api.subscriptions import SubscriptionView, version_asked_for
 from billing.models import CouponRedemption, Subscription

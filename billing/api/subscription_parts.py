@@ -5,7 +5,6 @@ from typing import Any
 
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 from rest_framework import serializers
-from rest_framework.request import Request
 
 from accounts.problems import CONTENT_TYPE
 from billing import discounts, schedules, subscribing
@@ -256,13 +255,6 @@ ONE_SUBSCRIPTION = OpenApiResponse(
     SubscriptionOutput, "The subscription", [OpenApiExample("A subscription", SUBSCRIPTION, response_only=True)]
 )
 ONE_COUPON = OpenApiResponse(CouponOutput, "The coupon", [OpenApiExample("A coupon", COUPON, response_only=True)])
-
-
-def validated(serializer: type[serializers.Serializer], request: Request) -> dict[str, Any]:
-    """The request's body as the serializer reads it; what it cannot read is a problem that names the fields."""
-    filled = serializer(data=request.data)
-    filled.is_valid(raise_exception=True)
-    return filled.validated_data
 
 
 def subscription_facts(subscription: Subscription, now: datetime) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.api_auth import caller_of, resolve_organisation
+from accounts.api_bodies import validated
 from accounts.api_pages import CursorPagination, idempotency_key
 from accounts.idempotency import perform_once
 from accounts.models import Organisation, Scope
@@ -33,7 +34,6 @@ from billing.api.subscription_parts import (
     SubscriptionInput,
     SubscriptionOutput,
     subscription_facts,
-    validated,
 )
 from billing.models import Plan, PlanVersion, Subscription
 

@@ -9,10 +9,10 @@ from django.utils import timezone
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
 from accounts.api_auth import caller_of
+from accounts.api_bodies import validated
 from accounts.enqueue import enqueue_on_commit
 from accounts.models import Scope
 from accounts.problems import Problem
@@ -206,13 +206,6 @@ def _find(key: str) -> Meter:
 
 def _answer(meter: Meter) -> Response:
     return Response(MeterOutput(meter_facts(meter)).data)
-
-
-def validated(serializer: type[Serializer], request: Request) -> dict[str, Any]:
-    """The request's body as the serializer reads it; what it cannot read is a problem that names the fields."""
-    filled = serializer(data=request.data)
-    filled.is_valid(raise_exception=True)
-    return filled.validated_data
 
 
 def _unsaved(wanted: dict[str, Any]) -> Meter:

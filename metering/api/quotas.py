@@ -15,6 +15,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.api_auth import caller_of, resolve_organisation
+from accounts.api_bodies import validated
 from accounts.models import ApiKey, Organisation, Project, Scope
 from accounts.problems import Problem
 from metering import quotas
@@ -145,7 +146,7 @@ class Quotas(APIView):
     )
     def post(self, request: Request) -> Response:
         organisation = resolve_organisation(request)
-        asked = _validated(QuotaInput, request)
+        asked = validated(QuotaInput, request)
         quota = quotas.define_quota(
             organisation,
             _spec(organisation, asked),
@@ -171,7 +172,7 @@ class OneQuota(APIView):
     )
     def patch(self, request: Request, quota_id: str) -> Response:
         organisation = resolve_organisation(request)
-        changes = _validated(QuotaChangeInput, request)
+        changes = validated(QuotaChangeInput, request)
         quota = quotas.change_quota(
             _found(organisation, quota_id),
             by_customer=_is_customer(request),
@@ -217,7 +218,7 @@ class QuotaIncreases(APIView):
         quota = _found(organisation, quota_id)
         if _is_customer(request):
             raise Problem(403, "service_token_required", "Limits are raised with a service token of the operator.")
-        asked = _validated(IncreaseInput, request)
+        asked = validated(IncreaseInput, request)
         quotas.add_increase(
             quota,
             asked["amount"],
@@ -228,12 +229,6 @@ class QuotaIncreases(APIView):
             request=request._request,
         )
         return Response(_body_of(organisation, quota), status=201)
-
-
-def _validated(serializer: type[serializers.Serializer], request: Request) -> dict[str, Any]:
-    filled = serializer(data=request.data)
-    filled.is_valid(raise_exception=True)
-    return filled.validated_data
 
 
 def _is_customer(request: Request) -> bool:

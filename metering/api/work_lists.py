@@ -15,6 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.api_auth import caller_of, resolve_organisation
+from accounts.api_bodies import validated
 from accounts.api_pages import CursorPagination
 from accounts.errors import DomainError
 from accounts.models import Organisation, Scope
@@ -115,7 +116,7 @@ class Replays(WorkList):
     @extend_schema(**work_lists_schema.REPLAY)
     def post(self, request: Request, rejected_id: str) -> Response:
         service_token_of(request)
-        row, values = self.one(request, rejected_id), _valid(ReplayInput(data=request.data))
+        row, values = self.one(request, rejected_id), validated(ReplayInput, request)
         if row.state == RejectedEvent.State.REPLAYED:
             return Response(_replay_facts(row, None))
         body = values["event"] if values["event"] is not None else repaired(row.body, values["repairs"])
@@ -140,7 +141,7 @@ class Dismissals(WorkList):
     @extend_schema(**work_lists_schema.DISMISS)
     def post(self, request: Request, rejected_id: str) -> Response:
         service_token_of(request)
-        row, values = self.one(request, rejected_id), _valid(DismissalInput(data=request.data))
+        row, values = self.one(request, rejected_id), validated(DismissalInput, request)
         if row.state == RejectedEvent.State.REPLAYED:
             raise _settled_otherwise(row)
         _dismiss(request, RejectedEvent.objects.filter(pk=row.pk), values["reason"])
@@ -154,7 +155,7 @@ class BulkReplays(WorkList):
     @extend_schema(**work_lists_schema.REPLAY_MANY)
     def post(self, request: Request) -> Response:
         service_token_of(request)
-        values = _valid(BulkReplayInput(data=request.data))
+        values = validated(BulkReplayInput, request)
         rows, repairs = chosen(values), values["repairs"]
         matching = rows.count()
         if values["dry_run"]:
@@ -180,7 +181,7 @@ class BulkDismissals(WorkList):
     @extend_schema(**work_lists_schema.DISMISS_MANY)
     def post(self, request: Request) -> Response:
         service_token_of(request)
-        values = _valid(BulkDismissalInput(data=request.data))
+        values = validated(BulkDismissalInput, request)
         rows = chosen(values)
         matching = rows.count()
         if values["dry_run"]:
