@@ -26,7 +26,7 @@ def validated(serializer: type[serializers.Serializer], request: Request) -> dic
 
 def _unread(
     serializer: serializers.Serializer, given: Any, besides: frozenset[str] = frozenset(), path: str = ""
-) -> dict[str, list[str]]:
+) -> dict[str, list[serializers.ErrorDetail]]:
     """The members that no field reads, by their path, with what is wrong about them."""
     if not isinstance(given, Mapping):
         return {}

@@ -6,7 +6,7 @@ cost on the organisation's plan, so that a limit of spend is never overrun becau
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
 
@@ -37,7 +37,8 @@ class _Row:
 
     place: tuple[str, str]
     valid_from: datetime
-    unit_price: Decimal
+    # None: nothing prices it.
+    unit_price: Decimal | None
     currency: str
 
 
@@ -113,7 +114,7 @@ def _write_prices(organisation: Organisation, subscription: Subscription | None,
             meter_key=row.place[0],
             model=row.place[1],
             currency=row.currency,
-            unit_price=row.unit_price,
+            unit_price=row.unit_price or ZERO,
             valid_from=row.valid_from,
         )
         for row in changes
@@ -126,19 +127,21 @@ def _counts_spend(organisation: Organisation) -> bool:
 
 
 def _changes(had: Mapping[tuple[str, str], _Row], tables: Sequence[Sequence[_Row]]) -> list[_Row]:
-    """The rows that say something new. What has no price any more costs nothing, and that has to be said; a model needs
-    rows of its own only from where it first costs something else than any model."""
+    """The rows that say something new. What has no price any more costs nothing, and that has to be said; what never
+    had one has no row, so that a call is quoted nothing rather than zero. A model needs rows of its own only from where
+    it first costs something else than any model."""
     last = dict(had)
     changes: list[_Row] = []
     for table in tables:
         usual = {row.place[0]: row.unit_price for row in table if not row.place[1]}
         for row in table:
             before = last.get(row.place)
-            if before is None and row.place[1] and row.unit_price == usual.get(row.place[0]):
-                continue  # as any model
-            if before is None or (before.unit_price, before.currency) != (row.unit_price, row.currency):
-                last[row.place] = row
-                changes.append(row)
+            if before is None and row.unit_price == (usual.get(row.place[0]) if row.place[1] else None):
+                continue  # as any model, or never priced
+            priced = replace(row, unit_price=row.unit_price or ZERO)
+            if before is None or (before.unit_price, before.currency) != (priced.unit_price, priced.currency):
+                last[row.place] = priced
+                changes.append(priced)
     return changes
 
 
@@ -180,7 +183,8 @@ def _table(
             price = rating.highest_unit_price(
                 components, meter, model=model, instant=instant, prices=prices, costs=costs
             )
-            found.append(_Row((meter, model), instant, _rounded_up(price or ZERO), subscription.currency))
+            rounded = None if price is None else _rounded_up(price)
+            found.append(_Row((meter, model), instant, rounded, subscription.currency))
     return found
 
 

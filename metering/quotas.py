@@ -22,6 +22,7 @@ from metering.models import (
     Enforcement,
     Measure,
     Meter,
+    PriceEstimate,
     Quota,
     QuotaIncrease,
     QuotaScope,
@@ -92,6 +93,8 @@ def define_quota(
         if Quota.objects.for_organisation(organisation).active().count() >= MOST_QUOTAS:
             raise TooManyQuotas
         meter = _meter(spec)
+        if set_by in (SetBy.CUSTOMER, SetBy.OPERATOR):
+            _require_currency_of_prices(organisation, spec.currency)
         if set_by == SetBy.CUSTOMER:
             _require_below_providers(organisation, spec.measure, meter, spec, spec.amount)
         quota = Quota.objects.create(
@@ -243,6 +246,18 @@ def _require_sound(spec: QuotaSpec) -> None:
         raise QuotaInvalid("A limit of spend names its currency, and no other limit has one.")
     if spec.measure == Measure.CONCURRENT and spec.window != Window.NONE:
         raise QuotaInvalid("Calls at the same time are limited without a window: choose `none`.")
+
+
+def _require_currency_of_prices(organisation: Organisation, currency: str) -> None:
+    """Spend is what units cost at the prices that were told; nothing converts them."""
+    if not currency:
+        return
+    prices = PriceEstimate.objects.filter(organisation=organisation).order_by("-valid_from")
+    told = prices.values_list("currency", flat=True).first()
+    if told and told != currency:
+        raise QuotaInvalid(f"Spend is counted in {told}, as on the bill.")
+    if not (len(currency) == 3 and currency.isascii() and currency.isalpha() and currency.isupper()):
+        raise QuotaInvalid("A currency is three capital letters, such as USD.")
 
 
 def _meter(spec: QuotaSpec) -> Meter | None:

@@ -147,7 +147,15 @@ def simulation(request: MemberRequest) -> HttpResponse:
     answer: Admission | None = None
     if form.is_valid():
         answer = _rehearse(request, form.cleaned_data, now)
-    context = {"active_nav": "limits", "form": form, "answer": answer, "zone": request.organisation.zone}
+    touched = answer.limits if answer else ()
+    rows = {row.quota.public_id: row for row in limit_rows(request.organisation, now)} if touched else {}
+    context = {
+        "active_nav": "limits",
+        "form": form,
+        "answer": answer,
+        "limits": [(limit, rows.get(limit.quota)) for limit in touched],
+        "zone": request.organisation.zone,
+    }
     return render_page(request, "metering/limit_simulation.html", context, part="answer")
 
 

@@ -60,6 +60,25 @@ def test_a_call_is_quoted_and_held_at_them(acme, acme_key, prices):
     assert not ask(acme_key, now=NOW, model="gpt-5", input_tokens=100_000).is_allowed
 
 
+def test_what_never_had_a_price_is_quoted_nothing_rather_than_zero(acme, acme_key):
+    price("input_tokens", "5", model="gpt-5")
+    price("output_tokens", "0", model="gpt-5")
+    subscribed(acme, payg(), anchor=at(2026, 11, 1), now=NOW)
+    quota(acme, "USD", 1, "billing_period", now=NOW)
+
+    assert ask(acme_key, now=NOW, model="gpt-6", input_tokens=1000, output_tokens=1000).quoted is None
+    free = ask(acme_key, now=NOW, model="gpt-5", output_tokens=1000)
+    assert (free.quoted, free.currency) == (0, "USD")  # a price of zero is one
+
+
+def test_what_loses_its_price_costs_nothing_from_then_on(acme, acme_key):
+    price("input_tokens", "5", model="gpt-5", valid_until=at(2026, 11, 20))
+    subscribed(acme, payg(), anchor=at(2026, 11, 1), now=NOW)
+
+    assert in_force(acme, at(2026, 11, 19))["input_tokens", "gpt-5"] == 5
+    assert in_force(acme, at(2026, 11, 20)) == {}
+
+
 @pytest.mark.parametrize("tier", ["priority", "batch"])
 def test_whatever_may_show_later_is_taken_at_its_highest(acme, prices, tier):
     add_price(

@@ -175,11 +175,14 @@ def test_a_rehearsal_says_what_the_call_would_be_told_and_holds_nothing(client_f
     asked = {"key": acme_key.api_key.public_id, "model": "gpt-5", "prompt": "5", "answer": "75"}
     client = client_for(vera)
 
-    assert "It would be admitted" in client.get(f"{LIMITS}rehearsal/", asked).content.decode()
+    page = client.get(f"{LIMITS}rehearsal/", asked).content.decode()
+    assert "It would be admitted" in page
+    assert "Nothing of it has a price" in page
     call(acme_key, "real")
     page = client.get(f"{LIMITS}rehearsal/", asked).content.decode()
 
     assert "It would be refused, with status 429" in page
+    assert "Output tokens <small>per day</small>" in page
     assert Hold.objects.count() == 1
 
 

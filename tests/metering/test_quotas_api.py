@@ -8,7 +8,7 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from metering.models import Quota, QuotaWindow
+from metering.models import PriceEstimate, Quota, QuotaWindow
 from tests.metering.admission_world import ask, quota
 
 ADDRESS = "/v1/quotas"
@@ -60,6 +60,20 @@ def test_limits_of_another_organisation_do_not_exist(acme, globex, api, acme_acc
     assert client.get(ADDRESS).json() == {"quotas": []}
     assert client.patch(f"{ADDRESS}/{theirs.public_id}", {"amount": "9"}, "application/json").status_code == 404
     assert client.delete(f"{ADDRESS}/{theirs.public_id}").status_code == 404
+
+
+def test_spend_is_limited_in_the_currency_in_which_it_is_counted(acme, globex, api, acme_access_token, service_token):
+    told = {"meter_key": "output_tokens", "unit_price": Decimal("0.01"), "valid_from": timezone.now()}
+    PriceEstimate.objects.create(organisation=acme, currency="USD", **told)
+    spend = {"measure": "spend", "window": "day", "amount": "5"}
+    own, operators = api(acme_access_token.secret), api(service_token.secret)
+    assert own.post(ADDRESS, spend | {"currency": "usd"}).status_code == 201
+    for answer in (
+        own.post(ADDRESS, spend | {"currency": "JPY"}),
+        operators.post(f"{ADDRESS}?organisation=acme", spend | {"currency": "EUR"}),
+    ):
+        assert (answer.status_code, answer.json()["detail"]) == (422, "Spend is counted in USD, as on the bill.")
+    assert operators.post(f"{ADDRESS}?organisation=globex", spend | {"currency": "1$€"}).status_code == 422
 
 
 def test_what_cannot_be_limited_is_refused_with_a_sentence(acme, globex, api, acme_access_token):
