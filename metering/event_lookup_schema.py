@@ -113,7 +113,10 @@ _RESPONSES: dict[Any, Any] = {
     (404, _PROBLEM_TYPE): _refusal(404, "Not Found", "unknown_event", "Nothing of that name ever arrived."),
 }
 _ORGANISATION = OpenApiParameter(
-    "organisation", str, description="Public id or slug. Needed with a service token, not with an access token."
+    "organisation", str, description="Public id or slug. With a service token this or `subject` is needed."
+)
+_SUBJECT = OpenApiParameter(
+    "subject", str, description="With a service token: the event's subject, as it was sent, where its owner is unknown."
 )
 GET: dict[str, Any] = {
     "operation_id": "get_event",
@@ -127,6 +130,7 @@ and what corrected it; or rejected, with all reasons. Conflicting bodies sent un
 """,
     "parameters": [
         _ORGANISATION,
+        _SUBJECT,
         OpenApiParameter("source", str, required=True, description="The event's source, as it was sent."),
         OpenApiParameter("id", str, required=True, description="The event's id, as it was sent."),
     ],
@@ -152,6 +156,7 @@ def get_by_path(lines: dict[str, Any], line: dict[str, Any]) -> dict[str, Any]:
         "description": _BY_PATH,
         "parameters": [
             _ORGANISATION,
+            _SUBJECT,
             OpenApiParameter("name", str, OpenApiParameter.PATH, description="Source, a slash, and id."),
         ],
         "responses": _RESPONSES

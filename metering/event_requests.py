@@ -12,6 +12,7 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 
 from accounts.api_auth import caller_of, resolve_organisation
+from accounts.api_keys import resolve_subjects
 from accounts.models import Organisation, Scope
 from accounts.problems import Problem
 from metering.event_lookup import EventFacts, known_names, look_up_event
@@ -29,6 +30,9 @@ def organisation_asked_about(request: Request) -> Organisation:
     if not MAY_ASK & caller.scopes:
         scope = Scope.USAGE_READ.value
         raise Problem(403, "missing_scope", f"This token lacks the scope {scope}.", required_scope=scope)
+    subject = request.query_params.get("subject", "")
+    if subject and not request.query_params.get("organisation") and caller_of(request).organisation is None:
+        return _organisation_of(subject)
     return resolve_organisation(request)
 
 
@@ -48,6 +52,14 @@ def facts_asked_for(request: Request, names: Sequence[tuple[str, str]]) -> Event
     if facts is None:
         raise Problem(404, "unknown_event", "Nothing of that name ever arrived.")
     return facts
+
+
+def _organisation_of(subject: str) -> Organisation:
+    """A gateway knows the subject that it sent, and not always whose that is."""
+    found = resolve_subjects({subject}) if "\x00" not in subject else {}
+    if subject not in found:
+        raise Problem(404, "unknown_subject", "No API key or organisation is called that, so nothing counts for it.")
+    return Organisation.objects.get(pk=found[subject].organisation_id)
 
 
 def names_in_path(path: str) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ from billing.api.parts import ORGANISATION, REFUSALS
 from billing.event_lines import lines_of_event
 from metering.event_lookup import look_up_event
 from metering.event_lookup_schema import get_by_path
-from metering.event_requests import facts_asked_for, facts_response, names_in_path
+from metering.event_requests import facts_asked_for, facts_response, names_in_path, organisation_asked_about
 
 _LINE = {
     "meter": "input_tokens",
@@ -88,6 +88,6 @@ class EventByPath(APIView):
         facts = facts_asked_for(request, names_in_path(name))
         if Scope.BILLING_READ not in caller_of(request).scopes:
             return facts_response(facts, bill_lines=None)
-        organisation, event = resolve_organisation(request), facts.acceptance
+        organisation, event = organisation_asked_about(request), facts.acceptance
         found = [] if event is None else lines_of_event(organisation, event, timezone.now())
         return facts_response(facts, bill_lines=EventLineOutput(found, many=True).data)

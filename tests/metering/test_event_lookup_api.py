@@ -147,3 +147,25 @@ def test_a_path_without_a_name_or_with_nothing_but_slashes_finds_nothing(api, ac
     client = api(acme_access_token.secret)
     for path in ("a", "a/", "/" * 500, "a/" * 500, "%00/a"):
         assert client.get(f"/v1/events/{path}").status_code in {400, 404}, path
+
+
+def test_a_gateway_asks_by_the_subject_that_it_sent(ask, draft, acme_key, service_token):
+    take(draft("1", input_tokens=10))
+    take(draft("2", input_tokens="many"))
+    secret = service_token.secret
+    for subject in (acme_key.api_key.public_id, acme_key.digest, acme_key.api_key.organisation.public_id):
+        assert ask("1", secret=secret, subject=subject)["acceptance"]["api_key"] == acme_key.api_key.public_id
+    assert ask("2", secret=secret, subject=acme_key.digest)["verdict"] == "rejected"
+    assert ask("1", secret=secret, subject="nobody", code=404)["code"] == "unknown_subject"
+    assert ask("1", secret=secret, code=400)["code"] == "organisation_required"
+
+
+def test_a_subject_leads_nobody_to_the_events_of_another(ask, api, draft, acme_key, globex, service_token):
+    take(draft("1", input_tokens=10))
+    theirs = factories.access_token(globex).secret
+    assert ask("1", secret=theirs, subject=acme_key.api_key.public_id, code=404)["code"] == "unknown_event"
+    foreign = ask("1", secret=service_token.secret, organisation="globex", subject=acme_key.digest, code=404)
+    assert foreign["code"] == "unknown_event"
+    found = api(service_token.secret).get(f"/v1/events/gateway/1?subject={acme_key.digest}")
+    assert found.status_code == 200
+    assert found.json()["bill_lines"] == []
