@@ -29,7 +29,7 @@ class Gathering[Item, Answer]:
 
     def __call__(self, item: Item) -> Answer:
         """Raises what `run` raises for this item alone."""
-        turn = _Turn[Item, Answer](item)
+        turn: _Turn[Item, Answer] = _Turn(item)
         with self._lock:
             leads = self._under_way < self._at_once
             if leads:

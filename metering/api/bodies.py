@@ -20,7 +20,7 @@ class _Readable(Protocol):
 
 def read_chunks(request: HttpRequest) -> Iterator[bytes]:
     """The body in pieces, decompressed; Problem if it breaks off or is not what its headers say."""
-    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    encoding = request.META.get("HTTP_CONTENT_ENCODING", "identity").strip().lower()
     if encoding in {"", "identity"}:
         return _received(request)
     if encoding in {"gzip", "x-gzip"}:
@@ -55,7 +55,7 @@ def _received(request: HttpRequest) -> Iterator[bytes]:
 
 def _stream(request: HttpRequest) -> tuple[_Readable, int | None]:
     """Where to read from, and how many bytes there must be if that is known."""
-    if "chunked" in request.headers.get("Transfer-Encoding", "").lower():
+    if "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", "").lower():
         # Django reads no further than Content-Length; the server ends the stream itself.
         return request.META["wsgi.input"], None
     length = request.META.get("CONTENT_LENGTH") or ""
