@@ -5,7 +5,7 @@ the holds in flight hold. Both come from rows that are never changed, so a diffe
 holds that were pruned, `metering.pruning` leaves behind what a counter that never resets needs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -118,8 +118,9 @@ def compare_counters(
     organisation: Organisation, *, now: datetime, since: datetime | None = None
 ) -> list[CounterDifference]:
     """Counters of windows that began `since`, and of those that never end, against events and holds. Without `since`,
-    as far back as the longest window that runs, and two days at least. What began before the events or holds that are
-    kept is left out; of counters that never end, once months of events were dropped, only what is held is compared.
+    as far back as the longest window that runs, and two days at least. What began before its limit was set, or before
+    the events or holds that are kept, is left out; of counters that never end, once months of events were dropped,
+    only what is held is compared.
     """
     return list(_differences(organisation, now, since).values())
 
@@ -169,14 +170,26 @@ def _differences(organisation: Organisation, now: datetime, since: datetime | No
     for place, row in stored.items():
         if place[3] == BEGINNING:
             expected[place].used = EXACT.add(expected[place].used, row.pruned) if reaches_back else row.used
-    places = {
-        place for place in {*stored, *expected} if place[1] in quotas and (place[3] >= since or place[3] == BEGINNING)
-    }
+    places = _comparable({*stored, *expected}, organisation, list(quotas.values()), since)
     found = {
         place: _difference(organisation, quotas[place[1]], place, stored.get(place), expected[place])
-        for place in sorted(places)
+        for place in places
     }
     return {place: one for place, one in found.items() if one is not None}
+
+
+def _comparable(
+    places: set[Place], organisation: Organisation, quotas: Sequence[Quota], since: datetime
+) -> list[Place]:
+    """The counters that can be compared, in the order of their keys. `recount` begins with the window that ran when a
+    limit was set: of those before it, only what came late was ever counted."""
+    rules = CountingRules.without_prices(organisation, quotas)
+    first = {quota.pk: rules.window_of(quota, quota.created_at).start for quota in quotas}
+    return sorted(
+        place
+        for place in places
+        if place[1] in first and (place[3] >= max(since, first[place[1]]) or place[3] == BEGINNING)
+    )
 
 
 def counted_by_hold(hold: Hold) -> dict[Place, Change]:

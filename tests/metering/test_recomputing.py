@@ -82,6 +82,24 @@ def test_a_window_that_began_long_ago_is_compared_while_it_runs(acme, acme_key):
     assert counter(month) == (15, 0)
 
 
+def test_windows_of_before_a_limit_was_set_are_nobodys_fault(acme, acme_key):
+    now = datetime(2026, 11, 27, 12, 0, 30, tzinfo=UTC)
+    subject = acme_key.api_key.public_id
+    send(event(subject, now - timedelta(minutes=5), output_tokens=5), now=now)
+    send(event(subject, now - timedelta(seconds=20), output_tokens=5), now=now)
+    fold_all(now)
+    limits = [quota(acme, "requests", 100, window, now=now) for window in ("minute", "hour", "billing_period", "none")]
+    assert [counter(limit) for limit in limits] == [(1, 0), (1, 0), (2, 0), (2, 0)]
+    # What comes late is counted in the window of its time, beside what was never counted there.
+    send(event(subject, now - timedelta(minutes=5), output_tokens=5), now=now)
+    fold_all(now)
+
+    assert compare_counters(acme, now=now) == []
+    assert recompute_counters(acme, now=now + timedelta(hours=3), actor="test") == []
+    spoil(*limits)
+    assert {one.quota for one in compare_counters(acme, now=now)} == {limit.public_id for limit in limits}
+
+
 def test_nothing_is_recorded_where_nothing_was_wrong(limits, acme, now):
     assert recompute_counters(acme, now=now, actor="test") == []
     assert not AuditEntry.objects.filter(action="counters.recomputed").exists()
