@@ -4,10 +4,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from django.templatetags.static import static
-from django.urls import reverse_lazy
 from django.utils.csp import CSP
 
 from config import embedded
+from config.admin_navigation import ADMIN_NAVIGATION
 from config.env import Environment
 from config.schedule import SCHEDULE
 
@@ -185,6 +185,7 @@ if env.flag("BEHIND_PROXY", default=False):
 # --- Languages, time, static files ------------------------------------------------------------------------------------
 
 LANGUAGE_CODE = "en"
+FORMAT_MODULE_PATH = "config.formats"
 USE_I18N = True
 TIME_ZONE = "UTC"
 USE_TZ = True
@@ -296,71 +297,6 @@ CREDIT_TOP_UPS = env.flag("CREDIT_TOP_UPS", default=True)
 
 # --- Admin ------------------------------------------------------------------------------------------------------------
 
-
-def _admin_links(*links: tuple[str, str, str]) -> list[dict[str, object]]:
-    """(title, symbol, model's address): what the sidebar lists."""
-    return [
-        {"title": title, "icon": icon, "link": reverse_lazy(f"admin:{model}_changelist")}
-        for title, icon, model in links
-    ]
-
-
-ADMIN_NAVIGATION = [
-    {
-        "items": [
-            {"title": "Cockpit", "icon": "speed", "link": reverse_lazy("admin:index")},
-            *_admin_links(("Organisations", "domain", "accounts_organisation")),
-        ]
-    },
-    {
-        "title": "Metering",
-        "items": _admin_links(
-            ("Meters", "straighten", "metering_meter"),
-            ("Batches", "inventory_2", "metering_ingestbatch"),
-            ("Rejected events", "report", "metering_rejectedevent"),
-            ("Usage files", "upload_file", "metering_usageimport"),
-            ("Comparisons", "balance", "metering_totalscheck"),
-            ("Limits", "speed", "metering_quota"),
-            ("Refused calls", "block", "metering_denial"),
-            ("Dropped months", "delete_sweep", "metering_droppedmonth"),
-        ),
-    },
-    {
-        "title": "Billing",
-        "items": _admin_links(
-            ("Subscriptions", "event_repeat", "billing_subscription"),
-            ("Invoices", "receipt_long", "billing_invoice"),
-            ("Credit", "savings", "billing_creditgrant"),
-            ("Credit ledger", "account_balance", "billing_ledgertransaction"),
-            ("Credit checks", "balance", "billing_creditscheck"),
-            ("Plans", "sell", "billing_plan"),
-            ("Price book", "menu_book", "billing_price"),
-            ("Price proposals", "rule", "billing_priceproposal"),
-            ("Price corrections", "history", "billing_pricecorrection"),
-            ("Margins", "percent", "billing_marginday"),
-        ),
-    },
-    {
-        "title": "Stripe",
-        "items": _admin_links(
-            ("Pushes", "outbox", "billing_stripeinvoice"),
-            ("Credit purchases", "shopping_cart", "billing_creditpurchase"),
-            ("Events", "inbox", "billing_stripeevent"),
-            ("Customers", "badge", "billing_stripecustomer"),
-        ),
-    },
-    {
-        "title": "Access",
-        "items": _admin_links(
-            ("Users", "person", "accounts_user"),
-            ("API keys", "key", "accounts_apikey"),
-            ("Service tokens", "vpn_key", "accounts_servicetoken"),
-            ("Access tokens", "token", "accounts_accesstoken"),
-            ("Invitations", "mail", "accounts_invitation"),
-            ("Audit log", "history", "accounts_auditentry"),
-        ),
-    },
-]
 UNFOLD = {
     "SITE_TITLE": "Kilotoken operators",
     "SITE_HEADER": "Kilotoken",

@@ -9,4 +9,4 @@ from billing.cockpit import cockpit
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Called by the admin's theme for its index page; see UNFOLD in the settings."""
-    return {**context, "cockpit": cockpit()}
+    return {**context, "title": "Cockpit", "cockpit": cockpit()}
