@@ -22,7 +22,7 @@ from accounts.models import Organisation
 from accounts.signed_posts import require_public
 from metering import reports
 from metering.buckets import midnight
-from metering.limits_page import WINDOW_WORDS, what_is_counted
+from metering.limits_page import limit_in_words
 from metering.models import Alert, AlertKind, AlertMessage, AlertSettings, Channel, Quota
 from metering.quarter_hours import QUARTER_HOUR, floor
 
@@ -173,8 +173,7 @@ def _cross(
     quota_id: int, subject: str, start: datetime, percent: int, used: Decimal, allowed: Decimal, *, now: datetime
 ) -> bool:
     quota = Quota.objects.select_related("meter", "organisation").get(pk=quota_id)
-    what = f"{what_is_counted(quota)} {WINDOW_WORDS[quota.window]}" + (f" of {subject}" if subject else "")
-    text = f"{what}: {percent}% of the limit is used, {_words(used)} of {_words(allowed)}."
+    text = f"{limit_in_words(quota, subject)}: {percent}% of the limit is used, {_words(used)} of {_words(allowed)}."
     return _tell(
         Alert(
             organisation=quota.organisation,

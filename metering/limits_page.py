@@ -132,6 +132,12 @@ def what_is_counted(quota: Quota) -> str:
     return quota.meter.name if quota.meter else ""
 
 
+def limit_in_words(quota: Quota, subject: str = "") -> str:
+    """What a limit counts, over what time and of whom; `subject` is the end user of a counter."""
+    of_what = _of_what(quota, _names(quota.organisation, [quota]), subject)
+    return f"{what_is_counted(quota)} {of_what}".strip()
+
+
 def _fullest(counters: Iterable[Counted]) -> tuple[Counted, ...]:
     return tuple(sorted(counters, key=lambda one: (-(one.used + one.held), one.subject))[:MOST_SUBJECTS])
 
@@ -145,7 +151,7 @@ def _names(organisation: Organisation, quotas: Sequence[Quota]) -> dict[tuple[st
     return names | {("project", project.pk): f"the project {project.name}" for project in projects}
 
 
-def _of_what(quota: Quota, names: dict[tuple[str, int | None], str]) -> str:
+def _of_what(quota: Quota, names: dict[tuple[str, int | None], str], subject: str = "") -> str:
     words = [WINDOW_WORDS[quota.window]] if quota.measure != Measure.CONCURRENT else []
     match quota.scope:
         case QuotaScope.PROJECT:
@@ -153,7 +159,8 @@ def _of_what(quota: Quota, names: dict[tuple[str, int | None], str]) -> str:
         case QuotaScope.API_KEY:
             words.append("for " + names.get(("api_key", quota.api_key_id), "a key"))
         case QuotaScope.END_USER:
-            words.append(f"for the end user {quota.end_user}" if quota.end_user else "for each end user")
+            end_user = quota.end_user or subject
+            words.append(f"for the end user {end_user}" if end_user else "for each end user")
     if quota.model_patterns:
         words.append(f"on {', '.join(quota.model_patterns)}")
     return ", ".join(words)

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Decimal
 from typing import Literal
 
 import msgspec
+
+from metering.exact import EXACT
 
 SHORTEST, USUAL, LONGEST = timedelta(seconds=30), timedelta(minutes=10), timedelta(hours=1)
 
@@ -122,11 +124,13 @@ SENTENCES: dict[str, tuple[int, str]] = {
     "model_not_allowed": (403, "This API key may not use the model {model}."),
     "network_not_allowed": (403, "This API key may not be used from this network."),
     "call_ended": (409, "The call of this id has ended. Every call needs an id of its own."),
-    "quota_exceeded": (429, "The limit of {amount} {what} {window} is reached{resets}."),
-    "spend_limit_exceeded": (402, "The spending limit of {amount} {what} {window} is reached{resets}."),
+    "quota_exceeded": (429, "The limit of {amount} {what} {window} {state}{resets}."),
+    "spend_limit_exceeded": (402, "The spending limit of {amount} {what} {window} {state}{resets}."),
     "credit_exhausted": (402, "The prepaid credit is used up. Top it up to go on."),
 }
 PER = {"none": "in total", "billing_period": "per billing period"}
+WHOSE = {"project": " for this project", "api_key": " for this API key", "end_user": " for this end user"}
+CENT = Decimal("0.01")
 
 
 def refusal(code: str, *, model: str = "") -> Refusal:
@@ -141,13 +145,27 @@ def limit_refusal(limit: Limit) -> Refusal:
         code = "credit_exhausted" if limit.set_by == "credit" else "spend_limit_exceeded"
     status, sentence = SENTENCES[code]
     if limit.measure == "concurrent":
-        sentence = "No more than {amount} calls may run at the same time. Try again when one has ended."
+        sentence = "No more than {amount} calls{whose} may run at the same time. Try again when one has ended."
     what = {"requests": "requests"}.get(limit.measure, limit.unit.replace("_", " "))
     resets = f"; it starts anew at {limit.resets_at:%Y-%m-%d %H:%M} UTC" if limit.resets_at else ""
+    whose = WHOSE.get(limit.scope, "")
     text = sentence.format(
-        amount=plain_text(limit.amount), what=what, window=PER.get(limit.window, f"per {limit.window}"), resets=resets
+        amount=plain_text(limit.amount),
+        what=what,
+        whose=whose,
+        window=PER.get(limit.window, f"per {limit.window}") + whose,
+        state=_state(limit),
+        resets=resets,
     )
     return Refusal(code, status, text, limit)
+
+
+def _state(limit: Limit) -> str:
+    """Whether a smaller call could still run."""
+    left = limit.remaining
+    if limit.measure == "spend":
+        left = left.quantize(CENT, ROUND_FLOOR, context=EXACT)
+    return f"has {plain_text(left)} left, too little for this call" if left else "is reached"
 
 
 def plain_text(amount: Decimal) -> str:

@@ -13,6 +13,7 @@ from django.core import mail
 from accounts.signed_posts import WebhookAddressRefused, require_public, signature
 from metering import alerts
 from metering.alerting import send_due
+from metering.limits_page import limit_in_words
 from metering.models import Alert, AlertMessage, AlertSettings
 from metering.quotas import QuotaSpec, archive_quota, change_quota, define_quota
 from tests.accounts.threads import at_once
@@ -62,6 +63,21 @@ def test_each_threshold_is_told_once_however_often_it_is_looked_at(acme, acme_ke
         ("Acme: Output tokens per month: 100% of the limit is used, 1,050 of 1,000.", olivia.email),
     ]
     assert "/o/acme/limits/" in mail.outbox[0].body
+
+
+def test_an_alert_says_whose_limit_it_is(acme, acme_key):
+    terms = {"measure": "meter", "meter_key": "output_tokens", "amount": Decimal(100), "window": "day"}
+    key = acme_key.api_key
+    define_quota(acme, QuotaSpec(**terms, scope="api_key", api_key=key), set_by="operator", now=NOW, actor="test")
+    each = QuotaSpec(**terms, scope="end_user", models=("m-*",))
+    quota = define_quota(acme, each, set_by="operator", now=NOW, actor="test")
+    assert limit_in_words(quota, "ada") == "Output tokens per day, for the end user ada, on m-*"
+    use(acme_key, 85)
+    alerts.watch(NOW)
+    assert (
+        Alert.objects.get().text
+        == f"Output tokens per day, for the key {key.name}: 80% of the limit is used, 85 of 100."
+    )
 
 
 def test_a_raised_limit_is_a_recovery_and_reaching_it_again_is_no_news(acme, acme_key):

@@ -166,7 +166,7 @@ def test_refusals_are_listed_with_their_reasons(client_for, vera, acme, acme_key
 
     page = client_for(vera).get(f"{LIMITS}denials/", {"code": "quota_exceeded"}).content.decode()
 
-    assert "The limit of 10 output tokens per day is reached" in page
+    assert "The limit of 10 output tokens per day has 10 left, too little for this call" in page
     assert ">3<" in page
 
 
