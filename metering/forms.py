@@ -12,7 +12,7 @@ from django.core.validators import validate_email
 from django.db.models import F, QuerySet
 
 from accounts.models import ApiKey, Organisation, Project
-from metering.models import AdmissionSettings, AlertSettings, Meter, Series
+from metering.models import AdmissionSettings, AlertSettings, Meter, Quota, Series
 
 CUSTOM = "custom"
 RANGES = [
@@ -220,6 +220,15 @@ class LimitChangeForm(forms.Form):
 
     def clean_thresholds(self) -> tuple[int, ...]:
         return read_thresholds(self.cleaned_data["thresholds"])
+
+
+def terms_of(quota: Quota) -> dict[str, Any]:
+    """What a LimitChangeForm begins with."""
+    return {
+        "amount": f"{quota.amount.normalize():f}",
+        "enforcement": quota.enforcement,
+        "thresholds": ", ".join(str(percent) for percent in quota.thresholds),
+    }
 
 
 class SimulationForm(forms.Form):

@@ -16,22 +16,59 @@ from unfold.decorators import action, display
 
 from accounts.admin_rows import ReadOnlyAdmin, ReadOnlyInline, operator_of
 from accounts.errors import DomainError
+from accounts.models import ApiKey, Project
 from metering.admin.leaked_holds import LeakedHoldPage
-from metering.models import AdmissionSettings, Denial, Measure, Quota, QuotaIncrease, SetBy
-from metering.quotas import QuotaSpec, add_increase, archive_quota, define_quota
+from metering.forms import LimitChangeForm, terms_of
+from metering.limits_page import limit_in_words
+from metering.models import AdmissionSettings, Denial, Measure, Quota, QuotaIncrease, QuotaScope, SetBy
+from metering.quotas import QuotaSpec, add_increase, archive_quota, change_quota, define_quota
 
 ASKING = "metering/admin/quota_asking.html"
 
 
 class QuotaForm(forms.ModelForm):
-    """A limit of a whole organisation; those of keys and projects are set through /v1/quotas."""
+    """A limit that an operator sets."""
+
+    place = forms.CharField(
+        label="Project or API key",
+        required=False,
+        max_length=64,
+        help_text="Its id, proj_… or key_…, where one of these is limited.",
+    )
 
     class Meta:
         model = Quota
-        fields = ("organisation", "measure", "meter", "currency", "window", "amount", "enforcement", "model_patterns")
+        fields = (
+            *("organisation", "scope", "end_user", "measure", "meter", "currency", "window", "amount", "enforcement"),
+            *("model_patterns", "thresholds"),
+        )
+        help_texts = {
+            "end_user": "As the gateway names them, where an end user is limited; empty: each by themselves.",
+            "amount": "In the meter's unit, in calls, or in the currency's major unit.",
+            "model_patterns": "Such as gpt-*, with commas; empty: all.",
+            "thresholds": "Percent of the limit at which the customer is told, with commas.",
+        }
+
+    # What `place` names, once the form is clean.
+    limited: Project | ApiKey | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.initial.setdefault("thresholds", [])
+        self.initial["thresholds"] = self.initial["thresholds"] or [80, 100]
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or {}
+        organisation, scope, place = values.get("organisation"), values.get("scope"), values.get("place", "")
+        if organisation is not None and scope == QuotaScope.PROJECT:
+            self.limited = Project.objects.for_organisation(organisation).filter(public_id=place).first()
+        if organisation is not None and scope == QuotaScope.API_KEY:
+            self.limited = ApiKey.objects.for_organisation(organisation).filter(public_id=place).first()
+        is_limited = scope in (QuotaScope.PROJECT, QuotaScope.API_KEY)
+        if is_limited != bool(place) or (place and self.limited is None):
+            self.add_error("place", "Name one of the organisation's where it is limited, and only there.")
+        if values.get("end_user") and scope != QuotaScope.END_USER:
+            self.add_error("end_user", "Name an end user where one is limited, and only there.")
         if (values.get("measure") == Measure.METER) != (values.get("meter") is not None):
             self.add_error("meter", "Name a meter where a meter is measured, and only there.")
         if (values.get("measure") == Measure.SPEND) != bool(values.get("currency")):
@@ -59,7 +96,7 @@ class QuotaAdmin(LeakedHoldPage):
     search_fields = ("public_id", "organisation__slug", "organisation__public_id")
     inlines = (IncreaseInline,)
     actions_list = ("leaked_holds",)
-    actions_detail = ("allow_more", "lift")
+    actions_detail = ("change_terms", "allow_more", "lift")
 
     def has_change_permission(self, request: HttpRequest, obj: Quota | None = None) -> bool:
         return False
@@ -70,10 +107,15 @@ class QuotaAdmin(LeakedHoldPage):
     def has_act_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return request.user.has_perm("metering.change_quota")
 
+    def get_fields(self, request: HttpRequest, obj: Quota | None = None) -> Any:
+        if obj is None:
+            return ("organisation", "scope", "place", *QuotaForm.Meta.fields[2:])
+        return ("organisation", "limit", "whose", *QuotaForm.Meta.fields[-3:], "set_by", "created_at", "archived_at")
+
     def get_inlines(self, request: HttpRequest, obj: Quota | None) -> Any:
         return self.inlines if obj else ()
 
-    def save_model(self, request: HttpRequest, obj: Quota, form: forms.ModelForm, change: bool) -> None:
+    def save_model(self, request: HttpRequest, obj: Quota, form: QuotaForm, change: bool) -> None:
         values = form.cleaned_data
         spec = QuotaSpec(
             measure=values["measure"],
@@ -83,6 +125,11 @@ class QuotaAdmin(LeakedHoldPage):
             currency=values["currency"],
             enforcement=values["enforcement"],
             models=tuple(values["model_patterns"] or ()),
+            thresholds=tuple(values["thresholds"] or ()),
+            scope=values["scope"],
+            project=form.limited if isinstance(form.limited, Project) else None,
+            api_key=form.limited if isinstance(form.limited, ApiKey) else None,
+            end_user=values["end_user"],
         )
         made = define_quota(
             values["organisation"],
@@ -105,6 +152,23 @@ class QuotaAdmin(LeakedHoldPage):
     def limit(self, quota: Quota) -> str:
         return str(quota)
 
+    @display(description="In words")
+    def whose(self, quota: Quota) -> str:
+        return limit_in_words(quota)
+
+    @action(description="Change…", url_path="terms", permissions=("act",))
+    def change_terms(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        quota = get_object_or_404(Quota, pk=object_id, archived_at=None)
+        if quota.set_by not in (SetBy.OPERATOR, SetBy.CUSTOMER):
+            messages.error(request, "It comes with the plan or with credit: change those, or allow more for a while.")
+            return redirect(reverse("admin:metering_quota_change", args=[quota.pk]))
+        form = LimitChangeForm(request.POST or None, initial=terms_of(quota))
+        if request.method == "POST" and form.is_valid():
+            change_quota(quota, by_customer=False, actor=operator_of(request), request=request, **form.cleaned_data)
+            messages.success(request, "It holds from the next call on.")
+            return redirect(reverse("admin:metering_quota_change", args=[quota.pk]))
+        return self._ask(request, quota, f"Change this limit of {quota.organisation}", form, "Change it")
+
     @action(description="Allow more for a while…", url_path="increase", permissions=("act",))
     def allow_more(self, request: HttpRequest, object_id: str) -> HttpResponse:
         quota = get_object_or_404(Quota, pk=object_id, archived_at=None)
@@ -125,7 +189,7 @@ class QuotaAdmin(LeakedHoldPage):
             else:
                 messages.success(request, "It holds from the next call on, and ends by itself.")
                 return redirect(reverse("admin:metering_quota_change", args=[quota.pk]))
-        return self._ask(request, quota, f"Allow {quota.organisation} more for a while", form)
+        return self._ask(request, quota, f"Allow {quota.organisation} more for a while", form, "Allow it")
 
     @action(description="Lift…", url_path="lifting", permissions=("act",))
     def lift(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -134,15 +198,16 @@ class QuotaAdmin(LeakedHoldPage):
             archive_quota(quota, by_customer=False, now=timezone.now(), actor=operator_of(request), request=request)
             messages.success(request, "The limit is lifted from the next call on.")
             return redirect(reverse("admin:metering_quota_changelist"))
-        return self._ask(request, quota, f"Lift this limit of {quota.organisation}?", None)
+        return self._ask(request, quota, f"Lift this limit of {quota.organisation}?", None, "Lift the limit")
 
-    def _ask(self, request: HttpRequest, quota: Quota, title: str, form: forms.Form | None) -> HttpResponse:
+    def _ask(self, request: HttpRequest, quota: Quota, title: str, form: forms.Form | None, verb: str) -> HttpResponse:
         context = {
             **self.admin_site.each_context(request),
             "title": title,
             "opts": self.opts,
             "quota": quota,
             "form": form,
+            "verb": verb,
         }
         return TemplateResponse(request, ASKING, context)
 

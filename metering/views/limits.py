@@ -17,7 +17,7 @@ from accounts.models import ApiKey, Capability
 from accounts.pages import render_page
 from metering import quotas
 from metering.admission import Admission, AdmissionRequest, would_admit
-from metering.forms import AdmissionSettingsForm, LimitChangeForm, LimitForm, SimulationForm
+from metering.forms import AdmissionSettingsForm, LimitChangeForm, LimitForm, SimulationForm, terms_of
 from metering.limits_page import LimitRow, calls_in_flight, limit_rows
 from metering.models import AdmissionSettings, Denial, Measure, PriceEstimate, Quota, QuotaScope, SetBy, Window
 from metering.quotas import QuotaSpec
@@ -68,7 +68,7 @@ def limit_create(request: MemberRequest) -> HttpResponse:
 def limit_change(request: MemberRequest, public_id: str) -> HttpResponse:
     """The inline form of one limit; by itself where there is no script."""
     quota = _quota(request, public_id)
-    form = LimitChangeForm(request.POST or None, initial=_initial(quota))
+    form = LimitChangeForm(request.POST or None, initial=terms_of(quota))
     if request.method == "POST" and form.is_valid():
         try:
             quotas.change_quota(quota, by_customer=True, actor=request.user, request=request, **form.cleaned_data)
@@ -184,15 +184,7 @@ def _quota(request: MemberRequest, public_id: str) -> Quota:
 def _change_form(row: LimitRow) -> LimitChangeForm | None:
     if not row.is_own:
         return None
-    return LimitChangeForm(initial=_initial(row.quota), auto_id=f"id_{row.quota.public_id}_%s")
-
-
-def _initial(quota: Quota) -> dict[str, Any]:
-    return {
-        "amount": f"{quota.amount.normalize():f}",
-        "enforcement": quota.enforcement,
-        "thresholds": ", ".join(str(percent) for percent in quota.thresholds),
-    }
+    return LimitChangeForm(initial=terms_of(row.quota), auto_id=f"id_{row.quota.public_id}_%s")
 
 
 def _currency(request: MemberRequest) -> str:

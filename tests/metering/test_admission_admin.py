@@ -10,7 +10,7 @@ from django.utils import timezone
 from accounts.models import AuditEntry
 from billing.cockpit import cockpit
 from metering.admission import expire_holds, release, settle
-from metering.models import CountersCheck, Hold, QuotaWindow
+from metering.models import CountersCheck, Hold, Quota, QuotaWindow
 from metering.quotas import add_increase
 from metering.tasks import compare_counters
 from tests import factories
@@ -143,3 +143,70 @@ def test_operators_make_counters_right_after_a_look(limit, acme, operator, clien
     assert AuditEntry.objects.get(action="counters.recomputed").actor == operator
     assert b"Nothing is wrong any more" in client.get(page).content
     assert client_for(vera).post(page).status_code == 302
+
+
+NEW_LIMIT = {
+    "scope": "organisation",
+    "place": "",
+    "end_user": "",
+    "measure": "requests",
+    "meter": "",
+    "currency": "",
+    "window": "day",
+    "amount": "7",
+    "enforcement": "hard",
+    "model_patterns": "m-*",
+    "thresholds": "50,100",
+}
+ADD = "/admin/metering/quota/add/"
+
+
+@pytest.mark.parametrize("scope", ["organisation", "project", "api_key", "end_user"])
+def test_operators_limit_whatever_a_limit_can_be_of(acme, acme_key, operator, client_for, scope):
+    key = acme_key.api_key
+    place = {"project": key.project.public_id, "api_key": key.public_id}.get(scope, "")
+    end_user = "ada" if scope == "end_user" else ""
+    client = client_for(operator)
+    assert 'value="80,100"' in client.get(ADD).content.decode()
+    answer = client.post(
+        ADD, NEW_LIMIT | {"organisation": acme.pk, "scope": scope, "place": place, "end_user": end_user}
+    )
+    assert answer.status_code == 302, answer.content.decode()
+    made = Quota.objects.get()
+    assert (made.scope, made.set_by, made.thresholds, made.model_patterns) == (scope, "operator", [50, 100], ["m-*"])
+    of = (made.project_id, made.api_key_id, made.end_user)
+    assert of == (key.project_id if scope == "project" else None, key.pk if scope == "api_key" else None, end_user)
+    assert client.get(f"/admin/metering/quota/{made.pk}/change/").status_code == 200
+
+
+def test_a_limit_is_of_the_organisations_own(acme, globex, operator, client_for):
+    theirs = factories.api_key(globex).api_key
+    client = client_for(operator)
+    for wrong in (
+        {"scope": "api_key", "place": theirs.public_id},
+        {"scope": "project"},
+        {"place": theirs.public_id},
+        {"end_user": "ada"},
+    ):
+        page = client.post(ADD, NEW_LIMIT | {"organisation": acme.pk} | wrong).content.decode()
+        assert "and only there" in page
+    assert not Quota.objects.exists()
+
+
+def test_operators_change_a_limit_after_being_asked(acme, limit, operator, client_for):
+    client, address = client_for(operator), f"/admin/metering/quota/{limit.pk}/terms/"
+    assert 'value="100"' in client.get(address).content.decode()
+    limit.refresh_from_db()
+    assert limit.amount == 100
+    client.post(address, {"amount": "250", "enforcement": "soft", "thresholds": "90"})
+    limit.refresh_from_db()
+    assert (limit.amount, limit.enforcement, limit.thresholds) == (250, "soft", [90])
+    assert AuditEntry.objects.filter(action="quota.changed", actor=operator).count() == 1
+
+
+def test_limits_of_plans_are_changed_with_the_plan(acme, operator, client_for):
+    of_plan = quota(acme, "requests", 5, "day", now=timezone.now(), set_by="plan")
+    answer = client_for(operator).post(f"/admin/metering/quota/{of_plan.pk}/terms/", {"amount": "9"}, follow=True)
+    assert "It comes with the plan or with credit" in answer.content.decode()
+    of_plan.refresh_from_db()
+    assert of_plan.amount == 5
