@@ -12,6 +12,7 @@ from metering.aggregation.members import Sql, digest, joined, number
 from metering.aggregation.rules import Rule
 from metering.aggregation.statement import (
     SERIES_ID,
+    ZONES,
     dimension_columns,
     dimension_values,
     model_and_labels,
@@ -94,14 +95,14 @@ MERGES = {
 MERGE = """
 {kind}_intervals AS (
     INSERT INTO usage_interval AS kept (organisation_id, series_id, starts_at, value, count, latest_at, latest_key)
-    SELECT organisation_id, series_id, starts_at, {interval_value}, count, latest_at, latest_key
-    FROM state WHERE kind = '{kind}' ORDER BY organisation_id, series_id, starts_at
+    SELECT organisation_id, series_id, starts_at, value, count, latest_at, latest_key
+    FROM {states} AS merged ORDER BY organisation_id, series_id, starts_at
     ON CONFLICT (organisation_id, series_id, starts_at) DO UPDATE SET {merge}
 ),
 {kind}_days AS (
     INSERT INTO usage_day AS kept (organisation_id, series_id, day, value, count, latest_at, latest_key)
-    SELECT organisation_id, series_id, day, {day_value}, count, latest_at, latest_key
-    FROM day_state WHERE kind = '{kind}' ORDER BY organisation_id, series_id, day
+    SELECT organisation_id, series_id, day, value, count, latest_at, latest_key
+    FROM {day_states} AS merged ORDER BY organisation_id, series_id, day
     ON CONFLICT (organisation_id, series_id, day) DO UPDATE SET {merge}
 )"""
 DAY_STATE = """
@@ -113,7 +114,7 @@ day_state AS MATERIALIZED (
            sum(count)::bigint AS count, max(latest_at) AS latest_at,
            (array_agg(latest_key ORDER BY latest_at DESC, latest_key DESC)
                 FILTER (WHERE kind = 'latest'))[1] AS latest_key
-    FROM state s JOIN accounts_organisation o ON o.id = s.organisation_id GROUP BY 1, 2, 3, 4
+    FROM state s {zones} GROUP BY 1, 2, 3, 4
 )"""
 DIGESTS = """
 new_values AS (
@@ -124,12 +125,19 @@ new_values AS (
 new_day_values AS (
     INSERT INTO usage_unique_day (organisation_id, series_id, day, digest)
     SELECT DISTINCT e.organisation_id, series_id, (starts_at AT TIME ZONE days_zone)::date, digest
-    FROM entry e JOIN accounts_organisation o ON o.id = e.organisation_id ORDER BY 1, 2, 3, 4
+    FROM entry e {zones} ORDER BY 1, 2, 3, 4
     ON CONFLICT DO NOTHING RETURNING organisation_id, series_id, day
 )"""
-NEW_VALUES = """(SELECT count(*) FROM {source} n
-        WHERE n.organisation_id = {state}.organisation_id AND n.series_id = {state}.series_id
-          AND n.{at} = {state}.{at})"""
+OF_KIND = "(SELECT * FROM {state} WHERE kind = '{kind}')"
+# With the number of values that were not there yet; put together by grouping, since a look-up of each state's values
+# would go through all of them every time.
+WITH_NEW_VALUES = """(
+    SELECT organisation_id, series_id, {at}, sum(value) AS value, sum(count)::bigint AS count,
+           NULL::timestamptz AS latest_at, NULL::uuid AS latest_key
+    FROM (
+        SELECT organisation_id, series_id, {at}, 0 AS value, count FROM {state} WHERE kind = 'unique_count'
+        UNION ALL SELECT organisation_id, series_id, {at}, 1, 0 FROM {new_values}
+    ) AS counted GROUP BY 1, 2, 3)"""
 
 
 def entries(source: Sql, rules: Sequence[Rule]) -> Sql:
@@ -155,15 +163,14 @@ def entries(source: Sql, rules: Sequence[Rule]) -> Sql:
 def merges(rules: Sequence[Rule]) -> str:
     """The common table expressions that merge `state` into what is kept, for the kinds that the rules are of."""
     kinds = sorted({rule.aggregation for rule in rules})
-    parts = [DAY_STATE, *([DIGESTS] if UNIQUE in kinds else ())]
+    parts = [DAY_STATE.format(zones=ZONES.format(of="s"))]
+    parts += [DIGESTS.format(zones=ZONES.format(of="e"))] if UNIQUE in kinds else []
     for kind in kinds:
-        values = {"interval_value": "value", "day_value": "value"}
+        states, day_states = OF_KIND.format(state="state", kind=kind), OF_KIND.format(state="day_state", kind=kind)
         if kind == UNIQUE:
-            values = {
-                "interval_value": NEW_VALUES.format(source="new_values", state="state", at="starts_at"),
-                "day_value": NEW_VALUES.format(source="new_day_values", state="day_state", at="day"),
-            }
-        parts.append(MERGE.format(kind=kind, merge=MERGES[Aggregation(kind)], **values))
+            states = WITH_NEW_VALUES.format(state="state", at="starts_at", new_values="new_values")
+            day_states = WITH_NEW_VALUES.format(state="day_state", at="day", new_values="new_day_values")
+        parts.append(MERGE.format(kind=kind, merge=MERGES[Aggregation(kind)], states=states, day_states=day_states))
     return ",".join(parts)
 
 

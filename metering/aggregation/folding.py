@@ -23,7 +23,7 @@ from metering.aggregation.members import Sql
 from metering.aggregation.minutes import used_by_minute
 from metering.aggregation.remaking import remake_corrected
 from metering.aggregation.rules import Rule, event_types, others, rules_between, summed
-from metering.aggregation.statement import CORRECTIONS, readings, with_corrections
+from metering.aggregation.statement import CORRECTIONS, ZONES, readings, with_corrections
 from metering.partitions import partition_name
 
 # Bounds what one transaction locks; each distinct organisation among them takes an advisory lock.
@@ -76,7 +76,7 @@ intervals AS (
 days AS (
     INSERT INTO usage_day AS kept (organisation_id, series_id, day, value, count)
     SELECT organisation_id, series_id, (starts_at AT TIME ZONE days_zone)::date AS day, sum(value), sum(count)::bigint
-    FROM keyed JOIN accounts_organisation o ON o.id = organisation_id
+    FROM keyed {zones}
     GROUP BY organisation_id, series_id, day ORDER BY organisation_id, series_id, day
     ON CONFLICT (organisation_id, series_id, day)
     DO UPDATE SET value = kept.value + excluded.value, count = kept.count + excluded.count
@@ -108,9 +108,9 @@ WHERE u.organisation_id = k.organisation_id AND u.series_id = k.series_id AND u.
   AND u.count = 0 AND u.value = 0"""
 REMOVE_DAYS = """
 WITH {readings}
-DELETE FROM usage_day u USING keyed k JOIN accounts_organisation o ON o.id = k.organisation_id
+DELETE FROM usage_day u USING keyed k {zones}
 WHERE u.organisation_id = k.organisation_id AND u.series_id = k.series_id
-  AND u.day = (k.starts_at AT TIME ZONE o.days_zone)::date AND u.count = 0 AND u.value = 0"""
+  AND u.day = (k.starts_at AT TIME ZONE days_zone)::date AND u.count = 0 AND u.value = 0"""
 
 MARK_FOLDED = "UPDATE ingest_batch SET folded_at = %s WHERE id = ANY(%s)"
 
@@ -319,7 +319,8 @@ def _fold_sums(
         corrections = Sql(CORRECTIONS.format(condition=condition.text), condition.params)
         source = with_corrections(_events_of(claimed, rules, sign=", 1 AS sign"), condition)
         keyed = readings(source, rules, is_signed=True)
-    cursor.execute(FOLD.format(readings=keyed.text, crowded=CROWDED), [*keyed.params, _crowd()])
+    statement = FOLD.format(readings=keyed.text, zones=ZONES.format(of="keyed"), crowded=CROWDED)
+    cursor.execute(statement, [*keyed.params, _crowd()])
     found = list(cursor.fetchall())
     if corrections:
         _remove_empty(cursor, readings(corrections, rules, is_signed=True))
@@ -328,7 +329,7 @@ def _fold_sums(
 
 def _remove_empty(cursor: Any, keyed: Sql) -> None:
     for statement in (REMOVE_INTERVALS, REMOVE_DAYS):
-        cursor.execute(statement.format(readings=keyed.text), keyed.params)
+        cursor.execute(statement.format(readings=keyed.text, zones=ZONES.format(of="k")), keyed.params)
 
 
 def _merge_others(
