@@ -268,14 +268,14 @@ class AlertSettingsForm(forms.ModelForm):
         fields = ("emails", "is_digest", "quiet_from", "quiet_until", "webhook_url", "change_percent")
         labels = {
             "is_digest": "One e-mail a day, at eight in the morning",
-            "quiet_from": "No e-mail from",
-            "quiet_until": "until",
+            "quiet_from": "Quiet from",
+            "quiet_until": "Quiet until",
             "webhook_url": "Webhook",
             "change_percent": "Tell us when a day reaches this many percent of a usual one",
         }
         help_texts = {
-            "quiet_from": "By your organisation's clock; the webhook knows no quiet hours.",
-            "webhook_url": "An https:// address; each alert is posted there, signed as Standard Webhooks have it.",
+            "quiet_from": "No e-mail in between, by your organisation's clock.",
+            "webhook_url": "An https:// address. Each alert is posted there at once, signed as Standard Webhooks says.",
             "change_percent": "200 is twice as much. Empty: never.",
         }
         widgets = {
