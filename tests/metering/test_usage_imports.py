@@ -229,6 +229,7 @@ def test_an_operator_uploads_looks_and_imports(admin, acme):
 def test_mistakes_are_told_beside_the_field(admin, acme):
     assert "no such organisation" in send(admin, ROWS, organisation="none")
     assert "no rows" in send(admin, "time,model\n")
+    assert "character NUL" in send(admin, "time,\x00\n2026-11-15,x\n", name="program.bin")
     send(admin, ROWS)
     look = address("look", UsageImport.objects.get().pk)
     twice = {"event_type": "ai.usage", "column_0": "time", "column_1": "time", "import": "yes"}

@@ -96,6 +96,8 @@ def survey(path: Path, *, name: str = "", digest: str = "") -> UsageFile:
         present = list(first.values) if first else []
     if not present or (file.format == "parquet" and not file.lines):
         raise UnusableFile(f"{name or path} has no rows: a CSV file needs a header and a row below it.")
+    if any("\x00" in column for column in present):
+        raise UnusableFile(f"{name or path} is no usage file: the name of a column holds the character NUL.")
     return replace(file, columns=usual_columns(present), present=tuple(present))
 
 
