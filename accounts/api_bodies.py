@@ -1,16 +1,39 @@
-"""Reading the bodies of the REST API: by a serializer, and nothing beside what it names.
+"""Reading the bodies of the REST API: JSON that can be kept, by a serializer, and nothing beside what it names.
 
 A member that nobody reads is a misspelt one: a credit whose `expire_at` is passed over would never expire.
 """
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rest_framework import serializers
+from rest_framework.exceptions import ParseError
+from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
+
+from accounts.problems import Problem
 
 # Read by `api_auth.resolve_organisation`, whatever else a body holds.
 ALWAYS_READ = frozenset({"organisation"})
+
+
+class StorableJsonParser(JSONParser):
+    """JSON without what PostgreSQL cannot keep: NUL, and halves of characters."""
+
+    parse_float: Callable[[str], Any] = float
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
+        raw = stream.read()
+        try:
+            data = json.loads(raw.decode(), parse_float=self.parse_float, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise ParseError(f"JSON parse error - {error}") from error
+        # Only an escape can say either; a NUL as it is, or a surrogate in UTF-8, is no JSON.
+        if b"\\u" in raw and not _is_storable(data):
+            detail = "The body holds the character NUL, or half of a character. Leave it out."
+            raise Problem(400, "unstorable_text", detail)
+        return data
 
 
 def validated(serializer: type[serializers.Serializer], request: Request) -> dict[str, Any]:
@@ -22,6 +45,26 @@ def validated(serializer: type[serializers.Serializer], request: Request) -> dic
         return dict(filled.validated_data)
     errors = filled.errors
     raise serializers.ValidationError({**unread, **errors} if isinstance(errors, Mapping) else errors)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _is_storable(data: Any) -> bool:
+    level: list[Any] = [data]
+    while level:
+        texts = [one for one in level if isinstance(one, str)]
+        if any("\x00" in text or (not text.isprintable() and _has_surrogate(text)) for text in texts):
+            return False
+        dicts = [one for one in level if isinstance(one, dict)]
+        inside = [part for one in dicts for pair in one.items() for part in pair]
+        level = inside + [part for one in level if isinstance(one, list) for part in one]
+    return True
+
+
+def _has_surrogate(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _unread(

@@ -1,14 +1,12 @@
 """What requests about work lists may say, and how a rejected event is shown."""
 
-import json
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 from rest_framework import serializers
-from rest_framework.exceptions import ParseError
-from rest_framework.parsers import JSONParser
 
+from accounts.api_bodies import StorableJsonParser
 from metering.body_repairs import InvalidRepair, Repair, make_repair
 from metering.drafts import EVENT_MAX_BYTES
 from metering.models import RejectedEvent
@@ -60,19 +58,10 @@ class CountsInput(serializers.Serializer):
     days = serializers.IntegerField(default=DAYS, min_value=1, max_value=LONGEST_RANGE_DAYS)
 
 
-class ExactJsonParser(JSONParser):
+class ExactJsonParser(StorableJsonParser):
     """JSON with every digit of its numbers."""
 
-    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
-        try:
-            text = stream.read().decode("utf-8")
-            return json.loads(text, parse_float=Decimal, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
-            raise ParseError(f"JSON parse error - {error}") from error
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
+    parse_float = Decimal
 
 
 class ExactValue(serializers.Field):

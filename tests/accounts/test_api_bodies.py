@@ -57,3 +57,30 @@ def test_the_organisation_may_be_named_in_any_body(operators, globex):
 def test_what_is_no_object_is_refused_as_ever(api, acme, body):
     own = api(factories.access_token(acme).secret)
     assert own.post("/v1/api-keys", body, content_type="application/json").status_code == 400
+
+
+@pytest.mark.parametrize("text", ["a\\u0000b", "\\ud800", "\\udc00\\ud800"])
+def test_what_cannot_be_kept_is_refused_wherever_it_stands(api, acme, service_token, text):
+    own, operators = api(factories.access_token(acme).secret), api(service_token.secret)
+    for client, address, body in (
+        (own, "/v1/api-keys", '{"name": "x", "metadata": {"a": "%s"}}'),
+        (own, "/v1/api-keys", '{"name": "x", "metadata": {"%s": "a"}}'),
+        (operators, "/v1/meters", '{"key": "k", "tiers": {"t": {"steps": [{"label": "%s"}]}}}'),
+        (operators, "/v1/credits", '{"organisation": "%s"}'),
+        (operators, "/v1/rejected-events/replay", '{"filter": {}, "repairs": [{"field": "data.a", "to": "%s"}]}'),
+    ):
+        answer = client.post(address, body % text, content_type="application/json")
+        assert (answer.status_code, answer.json()["code"]) == (400, "unstorable_text")
+
+
+def test_whole_characters_in_escapes_are_text(api, acme):
+    own = api(factories.access_token(acme).secret)
+    answer = own.post("/v1/api-keys", '{"name": "\\ud83d\\ude42 \\u00e4"}', content_type="application/json")
+    assert answer.json()["name"] == "🙂 ä"
+
+
+@pytest.mark.parametrize("body", ["[" * 100_000, '{"a":' * 50_000, '{"amount": NaN}', "\xff"])
+def test_what_is_no_json_of_sensible_depth_is_malformed(operators, globex, body):
+    for address in ("/v1/credits?organisation=globex", "/v1/rejected-events/replay"):
+        answer = operators.post(address, body.encode("latin-1"), content_type="application/json")
+        assert (answer.status_code, answer.json()["code"]) == (400, "malformed_json")
