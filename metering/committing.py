@@ -16,6 +16,7 @@ from metering.event_store import (
     Candidate,
     Known,
     Origin,
+    Search,
     copy_events,
     find_known,
     insert_batches,
@@ -39,7 +40,6 @@ ATTEMPTS = 4
 SMALL_EVENTS = 20
 # Batches from this size on are probed for a resend of the whole.
 PROBED_EVENTS = 500
-_POSITION = attrgetter("position")
 _UNIQUE_VIOLATION = "23505"
 _UNDEFINED_TABLE = "42P01"
 # Deadlock and failed serialisation: the same again is the cure.
@@ -56,8 +56,6 @@ def commit(
     """Commit; returns the verdicts by position, but for the candidates that were accepted."""
     if store is None:
         store = _store_together if _is_small(candidates, rejections, terms) else _store_new
-    if store is not _store_together:
-        _confirm(terms)
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return store(candidates, rejections, origin, terms)
@@ -94,7 +92,6 @@ def _store_together(
     left = insert_together(SmallRequest(candidates, origin, months, is_token_confirmed=terms.confirm is None))
     if not left:
         return {}
-    _confirm(terms)
     return _store_unless_known(left, rejections, origin, terms)
 
 
@@ -102,6 +99,8 @@ def _store_new(
     candidates: list[Candidate], rejections: list[Rejection], origin: Origin, terms: Terms
 ) -> dict[int, Verdict]:
     """The fast path: what nobody knows goes straight into this month's partition."""
+    if not candidates:
+        _confirm(terms)
     with transaction.atomic(durable=True), connection.cursor() as cursor:
         if not candidates or _copied(cursor, candidates, origin, terms):
             return _keep(cursor, rejections, origin)
@@ -109,9 +108,11 @@ def _store_new(
 
 
 def _copied(cursor: CursorWrapper, candidates: list[Candidate], origin: Origin, terms: Terms) -> bool:
-    """COPY the candidates with their batch rows; False if one of them is known: then nothing was written."""
+    """COPY the candidates with their batch rows; False if nothing was written: one of them is known, or the token is no
+    longer live."""
     _take_turns(cursor, candidates, terms)
-    batch_ids = open_batches(candidates, origin, _earlier_months(terms), _ends(candidates))
+    search = Search(_earlier_months(terms), _ends(candidates))
+    batch_ids = open_batches(candidates, origin, search, is_token_confirmed=terms.confirm is None)
     _refuse_while_dropping(terms)
     if batch_ids:
         copy_events(cursor, candidates, batch_ids, origin.receipt_month)
@@ -122,6 +123,7 @@ def _store_unless_known(
     candidates: list[Candidate], rejections: list[Rejection], origin: Origin, terms: Terms
 ) -> dict[int, Verdict]:
     """The path for requests with duplicates, also when rivals send the same events at this moment."""
+    _confirm(terms)
     with transaction.atomic(durable=True), connection.cursor() as cursor:
         known = _look_up(cursor, candidates, terms)
         fresh = [candidate for candidate in candidates if candidate.identity not in known]
@@ -137,6 +139,7 @@ def store_corrections(
     candidates: list[Candidate], rejections: list[Rejection], origin: Origin, terms: Terms
 ) -> dict[int, Verdict]:
     """The path for corrections: an event that is corrected already, at this moment even, is not corrected again."""
+    _confirm(terms)
     with transaction.atomic(durable=True), connection.cursor() as cursor:
         by_identity = sorted(candidates, key=attrgetter("identity"))
         known = _look_up(cursor, by_identity, terms)
@@ -156,9 +159,7 @@ _Store = Callable[[list[Candidate], list[Rejection], Origin, Terms], dict[int, V
 
 def _ends(candidates: list[Candidate]) -> frozenset[bytes]:
     """The keys of a large batch's first and last event: COPY would find out late that it was sent before."""
-    if len(candidates) < PROBED_EVENTS:
-        return frozenset()
-    return frozenset({min(candidates, key=_POSITION).key, max(candidates, key=_POSITION).key})
+    return frozenset({candidates[0].key, candidates[-1].key} if len(candidates) >= PROBED_EVENTS else ())
 
 
 def _look_up(cursor: CursorWrapper, candidates: list[Candidate], terms: Terms) -> dict[bytes, Known]:

@@ -28,8 +28,8 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     raw_data: bytes
     # The same decoded, fractions as Decimal.
     data: dict[str, Any]
-    # The whole event as it arrived, kept if it is refused; empty: written anew from the fields.
-    body: bytes = b""
+    # The whole event as it arrived, or a view of it (see `body_of`); empty: written anew from the fields.
+    body: bytes | msgspec.Raw = b""
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):
@@ -57,7 +57,7 @@ def make_draft(
 def body_of(draft: Draft) -> bytes:
     """The event as it arrived, or as JSON if it did not arrive as bytes."""
     if draft.body:
-        return draft.body
+        return bytes(draft.body)
     members: dict[str, Any] = {"specversion": "1.0", "id": draft.event_id, "source": draft.source, "type": draft.type}
     members |= {"subject": draft.subject, "data": draft.data}
     if draft.time is not None:

@@ -7,8 +7,6 @@ to say. Every function runs inside the caller's transaction.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from itertools import groupby
-from operator import attrgetter
 from struct import Struct
 from typing import Any
 
@@ -16,7 +14,8 @@ import msgspec
 from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
-from accounts.prepared import run_prepared
+from accounts.api_auth import LIVE_TOKEN
+from accounts.prepared import Uuids, run_prepared
 from metering.drafts import Draft
 from metering.identity import identity
 from metering.partitions import add_months, month_of, partition_name
@@ -39,7 +38,12 @@ class Candidate(msgspec.Struct, gc=False):
     meters: tuple[str, ...]
 
 
-_ORGANISATION_ID = attrgetter("organisation_id")
+def _by_organisation(candidates: Iterable[Candidate]) -> list[tuple[int, list[Candidate]]]:
+    """Organisation ids, each with its candidates."""
+    groups: dict[int, list[Candidate]] = {}
+    for candidate in candidates:
+        groups.setdefault(candidate.organisation_id, []).append(candidate)
+    return sorted(groups.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +91,9 @@ _IN_MONTHS = " AND receipt_month = ANY(%s::date[])"
 def find_known(
     cursor: CursorWrapper, candidates: Sequence[Candidate], months: Sequence[date] | None
 ) -> dict[bytes, Known]:
-    """Events received in these months, None for all, under the identities of candidates sorted by identity."""
+    """Events received in these months, None for all, under the identities of the candidates."""
     values: list[Any] = []
-    for organisation_id, members in groupby(candidates, key=_ORGANISATION_ID):
+    for organisation_id, members in _by_organisation(candidates):
         values += [organisation_id, _array([candidate.key for candidate in members])]
     wanted = ", ".join(["(%s::bigint, %s::uuid[])"] * (len(values) // 2))
     if months is None:
@@ -160,7 +164,8 @@ _MICROSECOND = timedelta(microseconds=1)
 # OFFSET 0 holds the planner to one index scan per organisation, as above; the timeout is for the COPY that follows.
 _OPEN_BATCHES = """
 WITH batch AS MATERIALIZED (
-    SELECT b.* FROM jsonb_to_recordset(%(batches)s::jsonb) AS b (organisation bigint, keys uuid[], ends uuid[],
+    SELECT b.*, (%(keys)s::uuid[])[b.first_key : b.last_key] AS keys
+    FROM jsonb_to_recordset(%(batches)s::jsonb) AS b (organisation bigint, first_key int, last_key int, ends uuid[],
         events int, unmatched int, first_time timestamptz, last_time timestamptz)
     WHERE set_config('statement_timeout', '60s', true) IS NOT NULL
 ),
@@ -176,34 +181,49 @@ known AS (
 INSERT INTO ingest_batch (organisation_id, event_count, unmatched_count, first_time, last_time, receipt_month,
     received_at, format, service_token_id)
 SELECT organisation, events, unmatched, first_time, last_time, %(month)s, %(received_at)s, %(format)s, %(token)s
-FROM batch WHERE NOT EXISTS (SELECT FROM known)
+FROM batch WHERE NOT EXISTS (SELECT FROM known) AND (%(is_confirmed)s OR {live_token})
 RETURNING organisation_id, id
 """
 _encode = msgspec.json.Encoder().encode
 
 
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Where new events are looked for."""
+
+    # Earlier months, for all of them.
+    months: Sequence[date]
+    # Those of these keys in the current month too.
+    ends: frozenset[bytes]
+
+
 def open_batches(
-    candidates: Sequence[Candidate], origin: Origin, months: Sequence[date], ends: frozenset[bytes]
+    candidates: Sequence[Candidate], origin: Origin, search: Search, *, is_token_confirmed: bool
 ) -> dict[int, int]:
-    """The batch rows of candidates sorted by identity, organisation id -> batch id; none if one of the candidates was
-    received in these months, or one of those whose keys are `ends` in the current one."""
+    """The batch rows of candidates, organisation id -> batch id; none if one of them is found, or if the token that
+    nobody has confirmed is not live."""
+    keys: list[bytes] = []
     batches = []
-    for organisation_id, group in groupby(candidates, key=_ORGANISATION_ID):
-        members = list(group)
-        keys = [candidate.key for candidate in members]
+    for organisation_id, members in _by_organisation(candidates):
+        own = [candidate.key for candidate in members]
         events, unmatched, first_time, last_time = _summary(members)
-        batch = {"organisation": organisation_id, "keys": _array(keys), "ends": _array(ends.intersection(keys))}
+        batch: dict[str, Any] = {"organisation": organisation_id, "ends": _array(search.ends.intersection(own))}
+        batch |= {"first_key": len(keys) + 1, "last_key": len(keys) + len(own)}
         batch |= {"events": events, "unmatched": unmatched, "first_time": first_time, "last_time": last_time}
         batches.append(batch)
+        keys += own
     month = origin.receipt_month
     values = {
+        "keys": Uuids.of(keys),
         "batches": _encode(batches).decode(),
         "month": month,
         "received_at": origin.received_at,
         "format": origin.format,
         "token": origin.service_token_id,
+        "is_confirmed": is_token_confirmed,
     }
-    statement = _OPEN_BATCHES.format(partition=partition_name(month), months=months_text(months))
+    months = months_text(search.months)
+    statement = _OPEN_BATCHES.format(partition=partition_name(month), months=months, live_token=LIVE_TOKEN)
     return dict(run_prepared(statement, values).fetchall())
 
 
@@ -232,11 +252,11 @@ def insert_batches(
     origin: Origin,
     reserved: dict[int, int] | None = None,
 ) -> dict[int, int]:
-    """One row per organisation for candidates sorted by identity; returns organisation id -> batch id."""
+    """One row per organisation; returns organisation id -> batch id."""
     shared = (origin.receipt_month, origin.received_at, origin.format, origin.service_token_id)
     values: list[Any] = []
-    for organisation_id, members in groupby(candidates, key=_ORGANISATION_ID):
-        values += [(reserved or {}).get(organisation_id), organisation_id, *_summary(list(members)), *shared]
+    for organisation_id, members in _by_organisation(candidates):
+        values += [(reserved or {}).get(organisation_id), organisation_id, *_summary(members), *shared]
     rows = len(values) // _BATCH_ROW.count("%s")
     cursor.execute(_INSERT_BATCHES.format(rows=", ".join([_BATCH_ROW] * rows)), values)
     return dict(cursor.fetchall())
@@ -252,14 +272,22 @@ def copy_events(
 ) -> None:
     """COPY into the partition of the month, or into another table of the same shape."""
     rows = binary_rows(candidates, batch_ids, month)
-    statement = f"COPY {table or partition_name(month)} ({_COLUMNS}) FROM STDIN (FORMAT BINARY)"
-    with connection.wrap_database_errors, cursor.copy(statement) as copy:
+    with connection.wrap_database_errors, cursor.copy(copy_statement(table or partition_name(month))) as copy:
         copy.write(rows)
 
 
+def copy_statement(table: str) -> str:
+    """Reads what `binary_rows` writes."""
+    return f"COPY {table} ({_COLUMNS}) FROM STDIN (FORMAT BINARY)"
+
+
 def binary_rows(candidates: Sequence[Candidate], batch_ids: dict[int, int], month: date) -> bytes:
-    """The rows in PostgreSQL's binary COPY format; `data` passes through as the bytes that arrived."""
-    parts = [_HEADER]
+    """The rows in PostgreSQL's binary COPY format; `data` passes through as the bytes that arrived.
+
+    In the order of their identities, so that rivals wait for each other in one order. Each is put together in the
+    candidates' order before, while what it is made of lies side by side in memory.
+    """
+    rows: dict[bytes, bytes] = {}
     days = (month - _EPOCH_DAY).days
     shared: dict[tuple[int, str, str, str], bytes] = {}
     for candidate in candidates:
@@ -272,9 +300,8 @@ def binary_rows(candidates: Sequence[Candidate], batch_ids: dict[int, int], mont
         event_id, data = draft.event_id.encode(), draft.raw_data
         microseconds = (candidate.time - _EPOCH) // _MICROSECOND
         own = _OWN(8, microseconds, 16, candidate.key, 1, candidate.time_assumed, len(event_id))
-        parts += (beginning, own, event_id, _JSONB(len(data) + 1, 1), data)
-    parts.append(_TRAILER)
-    return b"".join(parts)
+        rows[candidate.identity] = b"".join((beginning, own, event_id, _JSONB(len(data) + 1, 1), data))
+    return b"".join([_HEADER, *[rows[identity] for identity in sorted(rows)], _TRAILER])
 
 
 def _shared_columns(candidate: Candidate, batch_id: int, days: int) -> bytes:

@@ -43,8 +43,9 @@ def decode_object(raw: bytes | str) -> dict[str, Any]:
 
 def check_storable(raw: bytes, decoded: dict[str, Any]) -> None:
     """Raise NotStorable for what jsonb or a walk over it would refuse; costs next to nothing for common data."""
-    # To count is quicker than `in`, which tries to read what it looks for as a number first.
-    if raw.count(b"\\u0000") or raw.count(b"{") + raw.count(b"[") > DEEPEST:
+    # To find is quicker than `in`, which tries to read what it looks for as a number first.
+    is_flat = raw.find(b"{", 1) < 0 and raw.find(b"[") < 0
+    if raw.find(b"\\u0000") >= 0 or not (is_flat or raw.count(b"{") + raw.count(b"[") <= DEEPEST):
         _walk(decoded)
 
 

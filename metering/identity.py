@@ -14,8 +14,8 @@ KEY_BYTES = 16
 def event_key(source: str, event_id: str) -> bytes:
     """The first 128 bits of SHA-256 over source and id in UTF-8, each after its length as four bytes, big-endian."""
     source_bytes, id_bytes = source.encode(), event_id.encode()
-    digest = sha256(b"%b%b%b%b" % (_LENGTH(len(source_bytes)), source_bytes, _LENGTH(len(id_bytes)), id_bytes))
-    return digest.digest()[:KEY_BYTES]
+    named = b"".join((_LENGTH(len(source_bytes)), source_bytes, _LENGTH(len(id_bytes)), id_bytes))
+    return sha256(named).digest()[:KEY_BYTES]
 
 
 def identity(organisation_id: int, key: bytes) -> bytes:

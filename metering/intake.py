@@ -8,7 +8,6 @@ the same transaction. Knows no wire format (see `metering.formats`) and folds no
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from operator import attrgetter
 
 from accounts.api_keys import Subject
 from metering.committing import commit, store_corrections
@@ -79,7 +78,7 @@ def _candidate(position: int, draft: Draft, subject: Subject | None, terms: Term
     if subject is None:
         raise unknown_subject(draft)
     time = draft.time or terms.now
-    if draft.time is not None:
+    if not terms.window.oldest <= time <= terms.window.newest:
         check_time(time, terms.window)
     key = event_key(draft.source, draft.event_id)
     return Candidate(
@@ -99,7 +98,7 @@ def _candidate(position: int, draft: Draft, subject: Subject | None, terms: Term
 def _part_repeats(
     candidates: list[Candidate], rejections: list[Rejection]
 ) -> tuple[list[Candidate], list[tuple[Candidate, Candidate]]]:
-    """The first candidate of each identity, sorted by it so that rivals lock in one order; and repeats with theirs.
+    """The first candidate of each identity, in the order of their places; and repeats with theirs.
 
     A repeat with another body is added to the rejections as a conflict.
     """
@@ -113,7 +112,7 @@ def _part_repeats(
             rejections.append(conflict_of(candidate, differing))
         else:
             repeats.append((candidate, first))
-    return sorted(firsts.values(), key=attrgetter("identity")), repeats
+    return list(firsts.values()), repeats
 
 
 def _commit_with_corrections(

@@ -20,7 +20,7 @@ from accounts.audit import Actor
 from accounts.errors import DomainError
 from metering.body_repairs import Repair, repaired
 from metering.correcting import AMENDMENT
-from metering.drafts import Draft, Refusal
+from metering.drafts import Draft, Refusal, body_of
 from metering.formats.cloudevents import decode_event
 from metering.intake import Verdict, accept
 from metering.models import RejectedEvent
@@ -211,7 +211,8 @@ def _row_of(draft: Draft | Refusal, verdict: Verdict, now: datetime) -> int | No
     found = RejectedEvent.objects.filter(
         source=verdict.source, event_id=verdict.event_id, reason=verdict.reason, last_seen_at=now
     )
-    text = Rejection(0, None, RejectionReason.CONFLICT, "", "", "", draft.body).text
+    body = draft.body if isinstance(draft, Refusal) else body_of(draft)
+    text = Rejection(0, None, RejectionReason.CONFLICT, "", "", "", body).text
     return found.filter(body=text).order_by("-pk").values_list("pk", flat=True).first()
 
 

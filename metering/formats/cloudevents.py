@@ -6,7 +6,7 @@ attributes are let through and not kept.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from json import JSONDecoder
 from typing import Annotated, Any, Literal
@@ -57,15 +57,15 @@ def decode_body(body: bytes) -> list[Draft | Refusal]:
     body = body.removeprefix(b"\xef\xbb\xbf").strip()
     try:
         if not body.startswith(b"["):
-            return [decode_event(bytes(_decode_anything(body)))]
-        elements = [bytes(element) for element in _decode_array(body)]
+            return [decode_event(_decode_anything(body))]
+        elements: Sequence[bytes | msgspec.Raw] = _decode_array(body)
     except (ValueError, RecursionError):
         elements = list(_loose_elements(body))
     return [decode_event(element) for element in elements]
 
 
-def decode_event(raw: bytes) -> Draft | Refusal:
-    """One event, as it arrived."""
+def decode_event(raw: bytes | msgspec.Raw) -> Draft | Refusal:
+    """One event, as it arrived or a view of it."""
     if len(raw) > EVENT_MAX_BYTES:
         limit = EVENT_MAX_BYTES // 1024
         detail = f"It is larger than the {limit} KiB an event may have. Send what is metered, not the content."
@@ -88,7 +88,7 @@ class _Inadmissible(Exception):
     """A well-formed envelope that is refused; the text is for the sender."""
 
 
-def _draft(envelope: _Envelope, raw: bytes) -> Draft:
+def _draft(envelope: _Envelope, raw: bytes | msgspec.Raw) -> Draft:
     if envelope.data_base64 is not None:
         raise _Inadmissible("It carries `data_base64`. Send `data` as a JSON object.")
     if envelope.datacontenttype and not _JSON_CONTENT.fullmatch(envelope.datacontenttype):
@@ -101,7 +101,7 @@ def _draft(envelope: _Envelope, raw: bytes) -> Draft:
     data = decode_object(raw_data)
     check_storable(raw_data, data)
     names = (envelope.source, envelope.id, envelope.type, envelope.subject)
-    if raw.count(b"\\u0000") and any("\x00" in name for name in names):
+    if "\0" in envelope.id or "\0" in envelope.source or "\0" in envelope.type or "\0" in envelope.subject:
         raise _Inadmissible("Its id, source, type or subject holds the character NUL (\\u0000): leave it out.")
     return Draft(*names, envelope.time, raw_data, data, raw)
 
@@ -127,9 +127,10 @@ def _explain(message: str) -> str:
     return f"It is not a CloudEvent: {message}. {_ADVICE[field[1]] if field else 'Send a JSON object.'}"
 
 
-def _refuse(raw: bytes, detail: str, reason: RejectionReason = RejectionReason.INVALID_EVENT) -> Refusal:
-    names = _names(raw)
-    return Refusal(reason, detail, raw, names("source"), names("id"))
+def _refuse(raw: bytes | msgspec.Raw, detail: str, reason: RejectionReason = RejectionReason.INVALID_EVENT) -> Refusal:
+    body = bytes(raw)
+    names = _names(body)
+    return Refusal(reason, detail, body, names("source"), names("id"))
 
 
 def _names(raw: bytes) -> Callable[[str], str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from metering.drafts import Draft, Refusal
+from metering.drafts import Draft, Refusal, body_of
 from metering.formats import ai_calls
 from metering.formats.ai_calls import Call
 from metering.formats.token_pools import NotACount, Reported, reported
@@ -33,7 +33,7 @@ def _from_litellm(draft: Draft) -> Draft | Refusal:
     try:
         counts = reported(input=data.get("prompt_tokens"), output=data.get("completion_tokens"))
     except NotACount as error:
-        return Refusal(RejectionReason.INVALID_VALUE, str(error), draft.body, draft.source, draft.event_id)
+        return Refusal(RejectionReason.INVALID_VALUE, str(error), body_of(draft), draft.source, draft.event_id)
     return ai_calls.draft_of(
         Call(
             source=draft.source,

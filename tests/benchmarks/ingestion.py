@@ -5,24 +5,19 @@ is folded; the rate is that of the answers, each of which came after its commit.
 """
 
 import json
-import os
-import random
 import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import quantiles
-from struct import Struct
 from tempfile import TemporaryFile
 
-import psycopg
 from django.db import connection
 from django.utils import timezone
 
-from config.embedded import database_url
 from metering import aggregation
-from tests.benchmarks import bodies
+from tests.benchmarks.copying import copy_for
 from tests.benchmarks.installation import Installation
 from tests.benchmarks.processes import cpu_seconds
 from tests.benchmarks.sender import Order, Report
@@ -64,6 +59,7 @@ class Ingested:
     drained_seconds: float
     bytes_per_event: float
     bare_per_second: float
+    packed_per_second: float
     keyed_per_second: float
 
     @property
@@ -76,13 +72,17 @@ class Ingested:
         return self.events_per_second / self.bare_per_second
 
     @property
+    def packed_ratio(self) -> float:
+        return self.events_per_second / self.packed_per_second
+
+    @property
     def keyed_ratio(self) -> float:
         return self.events_per_second / self.keyed_per_second
 
 
 def ingest(installation: Installation, world: World, scenario: Scenario, *, seconds: float, run: int) -> Ingested:
-    bare = copied_per_second(installation, world, scenario.batch, seconds=min(seconds, 3.0), under_key=False)
-    keyed = copied_per_second(installation, world, scenario.batch, seconds=min(seconds, 3.0), under_key=True)
+    bare = copy_for(min(seconds, 3.0), installation, world, scenario.batch, under_key=False)
+    keyed = copy_for(min(seconds, 3.0), installation, world, scenario.batch, under_key=True)
     sizes, cpu = stored_bytes(), _cpu(installation)
     reports, lag = _send(installation, world, scenario, seconds=seconds, run=run)
     sent_at = time.monotonic()
@@ -106,8 +106,9 @@ def ingest(installation: Installation, world: World, scenario: Scenario, *, seco
         lag_seconds=lag,
         drained_seconds=drained,
         bytes_per_event=(stored_bytes() - sizes) / events,
-        bare_per_second=bare,
-        keyed_per_second=keyed,
+        bare_per_second=bare.per_second,
+        packed_per_second=bare.packed_per_second,
+        keyed_per_second=keyed.per_second,
     )
 
 
@@ -160,47 +161,3 @@ def _drain() -> float:
 
 def _cpu(installation: Installation) -> tuple[float, float, float]:
     return cpu_seconds(installation.web), cpu_seconds(installation.worker), cpu_seconds(installation.postgres)
-
-
-# --- The measure ------------------------------------------------------------------------------------------------------
-
-_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_ROW = Struct(">hib").pack
-_KEYED_ROW = Struct(">hi16sib").pack
-_TRAILER = b"\xff\xff"
-BARE = "CREATE TABLE bare (data jsonb)"
-KEYED = "CREATE TABLE bare (key uuid PRIMARY KEY, data jsonb)"
-
-
-def copied_per_second(installation: Installation, world: World, size: int, *, seconds: float, under_key: bool) -> float:
-    """Rows per second that one client copies into a table of nothing but the same events, a commit per `size`; as they
-    are, or under a random unique key, without which nobody could tell an event from a repeated one."""
-    events = _encoded_events(world, size)
-    rows, elapsed = 0, 0.0
-    with psycopg.connect(database_url(installation.data), autocommit=True) as client:
-        client.execute(KEYED if under_key else BARE)
-        while elapsed < seconds:
-            body = _copy_body(events, under_key=under_key)
-            started = time.perf_counter()
-            with client.cursor() as cursor, cursor.copy("COPY bare FROM STDIN (FORMAT BINARY)") as copy:
-                copy.write(body)
-            elapsed += time.perf_counter() - started
-            rows += size
-        client.execute("DROP TABLE bare")
-    return rows / elapsed
-
-
-def _encoded_events(world: World, size: int) -> list[bytes]:
-    dice = random.Random(size)
-    events = (
-        bodies.event(dice.choice(world.subjects), f"call-{number:012}-{number:04}", dice) for number in range(size)
-    )
-    return [json.dumps(event, separators=(",", ":")).encode() for event in events]
-
-
-def _copy_body(events: list[bytes], *, under_key: bool) -> bytes:
-    parts = [_HEADER]
-    for event in events:
-        length = len(event) + 1
-        parts += [_KEYED_ROW(2, 16, os.urandom(16), length, 1) if under_key else _ROW(1, length, 1), event]
-    return b"".join([*parts, _TRAILER])

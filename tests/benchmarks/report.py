@@ -26,7 +26,7 @@ def machine() -> str:
 
 
 def ingestion_table(rows: Sequence[Ingested]) -> str:
-    head = ["Batch", "Senders × in flight", "Events/s", "of bare COPY", "of COPY with a key", "p50 / p99 ms"]
+    head = ["Batch", "Senders × in flight", "Events/s", "of bare COPY", "packed before", "with a key", "p50 / p99 ms"]
     head += ["CPU µs/event: web", "worker", "PostgreSQL", "all three", "sender", "Lag s", "Bytes/event"]
     return _table(head, [_ingested(row) for row in rows])
 
@@ -38,6 +38,7 @@ def _ingested(row: Ingested) -> list[str]:
         f"{scenario.senders} × {scenario.connections}",
         f"{row.events_per_second:,.0f}",
         f"{row.ratio:.2f} of {row.bare_per_second:,.0f}",
+        f"{row.packed_ratio:.2f} of {row.packed_per_second:,.0f}",
         f"{row.keyed_ratio:.2f} of {row.keyed_per_second:,.0f}",
         f"{row.p50_ms:.1f} / {row.p99_ms:.1f}",
         *(f"{value:,.1f}" for value in (row.web_us, row.worker_us, row.postgres_us, row.cpu_us, row.sender_us)),
