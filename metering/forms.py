@@ -79,9 +79,10 @@ class UsageForm(forms.Form):
         self.full_clean()
 
     def clean(self) -> dict[str, Any]:
-        first, last = self.cleaned_data.get("from"), self.cleaned_data.get("to")
-        if self.cleaned_data.get("range") == CUSTOM and first and last:
-            if last < first:
+        if self.cleaned_data.get("range") == CUSTOM and not {"from", "to"} & set(self.errors):
+            last = self.cleaned_data["to"] or self.today
+            first = self.cleaned_data["from"] or last.replace(day=1)
+            if self.cleaned_data["to"] and last < first:
                 self.add_error("to", "This is before the first day.")
             elif last - first > LONGEST_RANGE:
                 self.add_error("from", "Choose at most five years.")

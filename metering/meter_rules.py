@@ -98,6 +98,6 @@ def _tier(name: str, one: Any) -> dict[str, Any]:
 
 def _label(step: Any, name: str) -> str:
     label = step.get("label") if isinstance(step, Mapping) else None
-    if not isinstance(label, str) or not 0 < len(label) <= LONGEST_TEXT:
+    if not isinstance(label, str) or not 0 < len(label) <= LONGEST_TEXT or "\x00" in label:
         raise ValueError(f"Every step of {name} needs a label.")
     return label

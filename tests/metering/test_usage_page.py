@@ -200,6 +200,9 @@ def test_no_match_is_not_no_usage(used, page):
     [
         {"range": "custom", "from": "2026-11-10", "to": "2026-11-01"},
         {"range": "custom", "from": "soon"},
+        {"range": "custom", "from": "0001-01-01"},
+        {"range": "custom", "to": "9999-12-31"},
+        {"range": "custom", "from": "2010-01-01", "to": ""},
         {"range": "custom", "from": "1900-01-01", "to": "1900-02-01"},
         {"range": "custom", "from": "2001-01-01", "to": "2026-01-01"},
         {"range": "decade"},
