@@ -169,8 +169,9 @@ class SubscriptionAdmin(SubscriptionActs, OperatorAdmin):
         period = schedules.earliest_open_period(subscription)
         if period is None:
             return "none", "all closed"
-        state = "ended" if period.end <= timezone.now() else "running"
-        return state, f"{state} {period.end.astimezone(subscription.zone):%-d %b %Y, %H:%M}"
+        has_ended = period.end <= timezone.now()
+        at = f"{period.end:%-d %b %Y, %H:%M} UTC"
+        return ("ended", f"ended {at}") if has_ended else ("running", f"runs until {at}")
 
     @display(description="")
     def closing(self, subscription: Subscription) -> str:

@@ -13,6 +13,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from unfold.decorators import action, display
+from unfold.widgets import UnfoldAdminTextInputWidget
 
 from accounts.admin_rows import ReadOnlyAdmin, ReadOnlyInline, operator_of
 from accounts.errors import DomainError
@@ -33,6 +34,7 @@ class QuotaForm(forms.ModelForm):
         label="Project or API key",
         required=False,
         max_length=64,
+        widget=UnfoldAdminTextInputWidget,
         help_text="Its id, proj_… or key_…, where one of these is limited.",
     )
 
@@ -42,6 +44,7 @@ class QuotaForm(forms.ModelForm):
             *("organisation", "scope", "end_user", "measure", "meter", "currency", "window", "amount", "enforcement"),
             *("model_patterns", "thresholds"),
         )
+        widgets = {"model_patterns": UnfoldAdminTextInputWidget, "thresholds": UnfoldAdminTextInputWidget}
         help_texts = {
             "end_user": "As the gateway names them, where an end user is limited; empty: each by themselves.",
             "amount": "In the meter's unit, in calls, or in the currency's major unit.",
