@@ -9,11 +9,12 @@ Nothing already invoiced is touched.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
+import msgspec
 from django.conf import settings
 from django.db.models import Q
 
@@ -216,7 +217,7 @@ def _difference(line: BillLine | None, charged: _Charged, *, invoice: PostedInvo
     amount = _minus(current.amount, charged.amount)
     quantity = _minus(current.quantity, charged.quantity)
     currency = invoice.currency
-    return replace(
+    return msgspec.structs.replace(
         template,
         key=key,
         kind=LineKind.ADJUSTMENT,

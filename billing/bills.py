@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
+import msgspec
+
 from billing import rating
 from billing.discounts import discounts
 from billing.drawing import Draw
@@ -31,8 +33,7 @@ KINDS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BillLine:
+class BillLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A line of a bill. billable = quantity - included; amount_exact = Σ steps where there are any, otherwise
     billable × unit_price ÷ scale."""
 
@@ -179,7 +180,9 @@ def settling_bill(
 
 def _expected(rated: rating.Rating, currency: str) -> tuple[BillLine, ...]:
     minimums = [line_from_rating(line) for line in rated.lines if line.kind == rating.Minimum.kind]
-    return tuple(replace(line, amount_minor=round_to_minor(line.amount_exact, currency)) for line in minimums)
+    return tuple(
+        msgspec.structs.replace(line, amount_minor=round_to_minor(line.amount_exact, currency)) for line in minimums
+    )
 
 
 def with_line(bill: Bill, line: BillLine) -> Bill:
@@ -192,7 +195,7 @@ def share_total(lines: Iterable[BillLine], currency: str) -> tuple[tuple[BillLin
     """(lines with their shares, the exact sum, the sum rounded once): design.md, "Round once"."""
     lines = list(lines)
     total_minor, shares = apportion([line.amount_exact for line in lines], currency)
-    shared = tuple(replace(line, amount_minor=share) for line, share in zip(lines, shares, strict=True))
+    shared = tuple(msgspec.structs.replace(line, amount_minor=share) for line, share in zip(lines, shares, strict=True))
     return shared, plain(exact_sum(line.amount_exact for line in lines)), total_minor
 
 

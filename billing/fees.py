@@ -10,6 +10,8 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
+import msgspec
+
 from billing import rating, schedules
 from billing.catalogue import components_of
 from billing.models import InvoiceLine, PlanVersion, Subscription
@@ -45,7 +47,7 @@ def _coming(subscription: Subscription, period: Period) -> list[rating.Line]:
     if not first.is_charged:
         return []
     lines = _rated(_advance_fees(first.version), period, coming, subscription.currency)
-    return [replace(line, key=f"{ADVANCE}{line.key}") for line in lines]
+    return [msgspec.structs.replace(line, key=f"{ADVANCE}{line.key}") for line in lines]
 
 
 def _settled(subscription: Subscription, period: Period) -> list[rating.Line]:
@@ -79,7 +81,10 @@ def _charge(
         return lines
     full = f"{format_exact(fee.amount, currency)} for {rating.part_in_words(stretch.period, whole)}"
     prefix = "" if stretch.period.start == whole.start else f"{stretch.period.start:%Y%m%dT%H%MZ}/"
-    return [replace(line, key=f"{prefix}{line.key}", explanation=f"{line.explanation} ({full})") for line in lines]
+    return [
+        msgspec.structs.replace(line, key=f"{prefix}{line.key}", explanation=f"{line.explanation} ({full})")
+        for line in lines
+    ]
 
 
 def _credit(fee: _Fee, charged: Decimal, used: Decimal, whole: Period, currency: str) -> rating.Line:

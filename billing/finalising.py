@@ -18,6 +18,7 @@ from django.http import HttpRequest
 from accounts.audit import Actor, record, record_all
 from accounts.copying import copy_rows, copy_values
 from accounts.models import AuditEntry, Organisation
+from accounts.prepared import as_array
 from billing import rating
 from billing.adjustments import still_adjustable
 from billing.bills import Bill
@@ -154,7 +155,7 @@ def _lines(invoices: Sequence[Invoice], closings: Sequence[Closing]) -> Iterator
                 line.amount_minor,
                 line.explanation,
                 json.dumps([_step(step) for step in line.steps]) if line.steps else "[]",
-                list(line.price_ids),
+                as_array(line.price_ids),
                 line.period.start,
                 line.period.end,
             )

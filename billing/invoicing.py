@@ -189,7 +189,7 @@ def _close_one_each(
 ) -> list[Subscription]:
     """Returns those to look at again. Of an organisation one subscription at a time: its invoices build on another."""
     first = {subscription.organisation_id: subscription for subscription in reversed(subscriptions)}
-    later = [subscription for subscription in subscriptions if subscription not in first.values()]
+    later = [subscription for subscription in subscriptions if first[subscription.organisation_id] is not subscription]
     with remembering(anew=True), transaction.atomic():
         if not _claim(claim):
             return []
@@ -273,7 +273,8 @@ def lock(subscriptions: Sequence[Subscription]) -> list[Subscription]:
         .prefetch_related(*schedules.TERMS)
         .order_by("pk")
     )
-    locked = [row for row in rows if row in subscriptions]
+    asked = {subscription.pk for subscription in subscriptions}
+    locked = [row for row in rows if row.pk in asked]
     hold_still([subscription.organisation for subscription in locked])
     return locked
 

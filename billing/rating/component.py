@@ -2,12 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import ClassVar
+
+import msgspec
 
 from billing.money import ZERO, exact_sum, plain, require_not_negative, require_positive
 from billing.periods import Period
@@ -125,7 +127,9 @@ class MeterComponent(Component):
         if is_only:
             return line
         name = ", ".join(part for part in (reading.model, *reading.known.values()) if part)
-        return replace(line, key=f"{line.key}:{name}", model=reading.model, description=f"{self.label}, {name}")
+        return msgspec.structs.replace(
+            line, key=f"{line.key}:{name}", model=reading.model, description=f"{self.label}, {name}"
+        )
 
     @abstractmethod
     def line_for(self, quantity: Decimal, terms: Terms) -> Line: ...

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+import msgspec
+
 from billing.money import currency_named, exact_sum, plain
 from billing.periods import Period
 from billing.rating.bounds import Bound, Charge, level, require_known
@@ -73,7 +75,9 @@ def _price(component: Component, readings: Sequence[Reading], terms: Terms) -> P
     priced = component.price(readings, terms)
     if component.windows is None:
         return priced
-    lines = tuple(replace(line, explanation=f"{component.windows}: {line.explanation}") for line in priced.lines)
+    lines = tuple(
+        msgspec.structs.replace(line, explanation=f"{component.windows}: {line.explanation}") for line in priced.lines
+    )
     return replace(priced, lines=lines)
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
+import msgspec
+
 from billing.money import apportion, exact_sum, plain
 from billing.periods import Period
 from billing.rating.labels import NO_LABELS
@@ -22,8 +24,7 @@ class Step:
     explanation: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class Line(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One line of a bill. billable = quantity - included; amount = Σ steps where there are any, otherwise billable ×
     unit_price ÷ scale."""
 

@@ -6,6 +6,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
+import msgspec
+
 from billing.money import EXACT, ZERO, format_exact, plain
 from billing.rating.bounds import Bound, Charge, level
 from billing.rating.component import Component, Terms
@@ -66,4 +68,4 @@ def _as_bound(one: _Pooled, charges: dict[str, Charge]) -> Bound:
 
 
 def _explained(line: Line, one: _Pooled) -> Line:
-    return replace(line, explanation=f"{line.explanation} ({', then '.join(one.shares)})")
+    return msgspec.structs.replace(line, explanation=f"{line.explanation} ({', then '.join(one.shares)})")

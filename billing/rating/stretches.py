@@ -9,6 +9,8 @@ the same terms changes nothing. Pure, like `rate()`, which prices each stretch.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+import msgspec
+
 from billing.money import exact_sum, plain
 from billing.periods import Period
 from billing.rating.carrying_on import Counted, components_for, usage_of
@@ -100,7 +102,7 @@ def _by_stretch(readings: Iterable[Reading], stretches: Sequence[Stretch]) -> li
 def _named(rated: Rating, stretch: Stretch, *, whole: Period, notes: Mapping[str, str]) -> Rating:
     """Lines that say whose they are, with keys of their own."""
     lines = tuple(
-        replace(
+        msgspec.structs.replace(
             line,
             key=stretch.prefix(whole) + line.key,
             explanation=f"{stretch.name}: {line.explanation}{notes.get(line.component_id, '')}",

@@ -7,6 +7,7 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
+from django.db import connection
 
 from accounts.models import Organisation
 from accounts.remembering import remembering
@@ -121,6 +122,17 @@ def test_many_organisations_are_looked_up_as_each_by_itself(name, dimensions, us
     assert together[0]
     assert not together[2]
     assert any(one.labels for one in together[0]) == bool(dimensions)
+
+
+def test_looking_many_up_leaves_the_planner_as_it_was(used, globex):
+    start, end, _ = RANGES["whole days"]
+
+    with remembering():
+        look_up_quantities([used, globex], start=start, end=end)
+
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW enable_indexscan")
+        assert cursor.fetchone() == ("on",)
 
 
 def test_days_of_one_of_many_that_moved_meanwhile_are_asked_anew(used, globex):
