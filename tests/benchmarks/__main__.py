@@ -60,7 +60,7 @@ def _measure(options: argparse.Namespace, data: Path) -> dict[str, Any]:
             counts = zip(readers, options.usage_events, strict=True)
             note("usage", report.reading_table, [reading.read_usage(installation, *one) for one in counts])
         if "closing" in options.parts:
-            note("closing", report.closing_table, closing.close_months(installation.postgres, options.invoices))
+            note("closing", report.closing_table, closing.close_months(options.invoices))
         if "admission" in options.parts:
             sizes = {"organisations": options.callers, "in_flight": options.in_flight, "seconds": options.seconds}
             note("admission", report.admission_table, admission.admit_calls(installation.postgres, **sizes))

@@ -6,14 +6,16 @@ late usage of the month before came in for every organisation, so that all of th
 """
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
 
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
+from accounts.models import Organisation
 from accounts.remembering import remembering
 from billing import catalogue, rating
 from billing.invoicing import close_ended
@@ -22,8 +24,11 @@ from billing.periods import Period
 from billing.price_book import add_price
 from billing.rated_usage import RatedUsage, rate_period
 from billing.subscribing import subscribe
+from config.garbage import spare_what_is_loaded
 from metering import aggregation
 from metering.models import Meter, Series
+from tests.benchmarks import progress
+from tests.benchmarks.copies import add_keys, copy_totals
 from tests.benchmarks.history import write_events
 from tests.benchmarks.processes import cpu_seconds
 from tests.benchmarks.world import make_world
@@ -37,7 +42,7 @@ LATE_EVENTS_EACH = 10
 
 @dataclass(frozen=True)
 class ClosedMonth:
-    """CPU in milliseconds per invoice: `rate()` alone; the process that finalises; PostgreSQL."""
+    """CPU in milliseconds per invoice: `rate()` alone; the process that finalises; PostgreSQL's that serves it."""
 
     month: str
     invoices: int
@@ -54,8 +59,8 @@ class ClosedMonth:
         return 1000 / (self.python_ms + self.postgres_ms)
 
 
-def close_months(postgres: int, organisations: int) -> list[ClosedMonth]:
-    """`postgres` is the server's process id."""
+def close_months(organisations: int) -> list[ClosedMonth]:
+    """Worker and beat do meanwhile what they always do, on other processors if there are any."""
     now = timezone.now()
     end = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     edges = [end]
@@ -63,16 +68,19 @@ def close_months(postgres: int, organisations: int) -> list[ClosedMonth]:
         edges.insert(0, (edges[0] - timedelta(days=1)).replace(day=1))
     months = [Period(*pair) for pair in pairwise(edges)]
     billed = _used_and_subscribed(organisations, _plan(edges[0]), edges, now)
+    spare_what_is_loaded()  # as workers do
     closed = [
-        _close(name, postgres, billed, month, now=month.end + timedelta(days=1))
+        _close(name, billed, month, now=month.end + timedelta(days=1))
         for name, month in zip(("first", "next"), months, strict=False)
     ]
     _use_late(billed, months[1], now)
-    return [*closed, _close("next, all late", postgres, billed, months[2], now=max(now, end + timedelta(days=1)))]
+    return [*closed, _close("next, all late", billed, months[2], now=max(now, end + timedelta(days=1)))]
 
 
-def _close(month: str, postgres: int, billed: list[Subscription], period: Period, *, now: datetime) -> ClosedMonth:
+def _close(month: str, billed: list[Subscription], period: Period, *, now: datetime) -> ClosedMonth:
+    progress.say(f"closing: {month}")
     rating_ms = _rate_all(billed, period)
+    postgres = _backend()
     started, cpu, server = time.perf_counter(), time.process_time(), cpu_seconds(postgres)
     invoices = close_ended(now).invoices
     seconds = time.perf_counter() - started
@@ -90,15 +98,32 @@ def _close(month: str, postgres: int, billed: list[Subscription], period: Period
 
 
 def _used_and_subscribed(count: int, version: PlanVersion, edges: list[datetime], now: datetime) -> list[Subscription]:
-    subscriptions = []
-    for organisation in make_world(count, prefix="Billed", keys_each=KEYS).organisations:
-        subscriptions.append(subscribe(organisation, version, now=edges[0], anchor=edges[0], actor="benchmark"))
-        for first, last in pairwise(edges):
-            write_events(organisation, EVENTS_EACH, first=first, last=last, received_at=now, models=MODELS)
+    """The first organisation's usage is that of events; the others have copies of its totals."""
+    progress.say(f"making {count} organisations")
+    with transaction.atomic():
+        organisations = make_world(count, prefix="Billed", keys_each=0).organisations
+        add_keys(organisations, KEYS)
+    first, *others = organisations
+    for start, end in pairwise(edges):
+        write_events(first, EVENTS_EACH, first=start, last=end, received_at=now, models=MODELS)
     _fold(now)
+    with ThreadPoolExecutor(1) as copying:
+        copied = copying.submit(_copy, first, others)
+        subscriptions = _subscribed(organisations, version, edges[0])
+        copied.result()
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
     return subscriptions
+
+
+def _copy(first: Organisation, others: list[Organisation]) -> None:
+    copy_totals(first, others)
+    connection.close()
+
+
+@transaction.atomic
+def _subscribed(organisations: list[Organisation], version: PlanVersion, since: datetime) -> list[Subscription]:
+    return [subscribe(one, version, now=since, anchor=since, actor="benchmark") for one in organisations]
 
 
 def _use_late(subscriptions: list[Subscription], month: Period, now: datetime) -> None:
@@ -113,6 +138,13 @@ def _use_late(subscriptions: list[Subscription], month: Period, now: datetime) -
 def _fold(now: datetime) -> None:
     while aggregation.fold_pending(now=now).batches:
         pass
+
+
+def _backend() -> int:
+    """The process id of the part of PostgreSQL that this process talks to."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        return int(cursor.fetchone()[0])
 
 
 def _rate_all(subscriptions: list[Subscription], period: Period) -> float:
