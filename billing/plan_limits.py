@@ -25,7 +25,8 @@ from metering.quotas import QuotaSpec, replace_plan_quotas, set_plan_models
 logger = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 200
-NO_CALLS = QuotaSpec(measure=Measure.REQUESTS, amount=Decimal(0), window=Window.NONE)
+# Nobody is told that all of nothing is used.
+NO_CALLS = QuotaSpec(measure=Measure.REQUESTS, amount=Decimal(0), window=Window.NONE, thresholds=())
 
 
 class LimitsInvalid(DomainError):

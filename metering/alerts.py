@@ -31,7 +31,7 @@ USUAL_DAYS = 14
 LEAST_USUAL_DAYS = 5
 MOST_CROSSINGS = 500
 
-# Shares of limits that are used and not told yet. `amount` has what was added to it for now.
+# Shares of limits that are used and not told yet; `allowed` has what was added for now. Nothing has no shares.
 CROSSED = """
 SELECT q.id, w.subject, w.starts_at, t.percent, w.used, q.allowed
 FROM (
@@ -44,7 +44,7 @@ FROM (
 CROSS JOIN LATERAL unnest(q.thresholds) AS t (percent)
 JOIN quota_window w ON w.organisation_id = q.organisation_id AND w.quota_id = q.id
 WHERE w.starts_at <= %(now)s AND (w.ends_at IS NULL OR w.ends_at > %(now)s)
-  AND w.used > 0 AND w.used * 100 >= t.percent * q.allowed
+  AND w.used > 0 AND q.allowed > 0 AND w.used * 100 >= t.percent * q.allowed
   AND NOT EXISTS (
     SELECT FROM metering_alert a WHERE a.organisation_id = q.organisation_id AND a.quota_id = q.id
       AND a.subject = w.subject AND a.window_start = w.starts_at AND a.threshold = t.percent)

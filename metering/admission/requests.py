@@ -146,7 +146,11 @@ def limit_refusal(limit: Limit) -> Refusal:
     status, sentence = SENTENCES[code]
     if limit.measure == "concurrent":
         sentence = "No more than {amount} calls{whose} may run at the same time. Try again when one has ended."
-    what = {"requests": "requests"}.get(limit.measure, limit.unit.replace("_", " "))
+    if not limit.amount and code == "quota_exceeded":
+        sentence = "A limit of 0 {what}{whose} lets no call through."
+    what = {"requests": "requests", "concurrent": "calls at the same time"}.get(
+        limit.measure, limit.unit.replace("_", " ")
+    )
     resets = f"; it starts anew at {limit.resets_at:%Y-%m-%d %H:%M} UTC" if limit.resets_at else ""
     whose = WHOSE.get(limit.scope, "")
     text = sentence.format(

@@ -65,6 +65,12 @@ def test_each_threshold_is_told_once_however_often_it_is_looked_at(acme, acme_ke
     assert "/o/acme/limits/" in mail.outbox[0].body
 
 
+def test_shares_of_nothing_are_not_told(acme, acme_key):
+    limit(acme, "0")
+    use(acme_key, 5)
+    assert alerts.watch(NOW) == alerts.Watched(0, 0)
+
+
 def test_an_alert_says_whose_limit_it_is(acme, acme_key):
     terms = {"measure": "meter", "meter_key": "output_tokens", "amount": Decimal(100), "window": "day"}
     key = acme_key.api_key

@@ -24,3 +24,8 @@ def test_what_is_left_of_spend_is_told_to_the_cent_and_never_rounded_up(acme, ac
     assert "is reached" in ask(acme_key, now=NOW, output_tokens=10).refusal.message
     quota(acme, "USD", "0.999", "month", now=NOW)
     assert "has 0.99 left" in ask(acme_key, now=NOW, output_tokens=5000).refusal.message
+
+
+def test_a_limit_of_nothing_says_that_it_is_one(acme, acme_key):
+    quota(acme, "requests", 0, now=NOW, set_by="plan")
+    assert ask(acme_key, now=NOW).refusal.message == "A limit of 0 requests lets no call through."
