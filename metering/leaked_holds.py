@@ -12,7 +12,7 @@ from typing import Any
 from django.db.models import Q, QuerySet
 
 from accounts.models import ApiKey, Organisation
-from metering.admission.counters import spend_of
+from metering.admission.deciding import quoted_of
 from metering.models import Hold, HoldState
 
 NEVER_REPORTED = Q(state=HoldState.EXPIRED)
@@ -68,12 +68,7 @@ def named(holds: Iterable[Hold]) -> list[LeakedHold]:
             organisations[hold.organisation_id],
             keys.get(hold.api_key_id),
             tuple((meter, Decimal(units)) for meter, units in sorted(hold.estimate.items())),
-            _quoted(hold),
+            quoted_of(hold),
         )
         for hold in holds
     ]
-
-
-def _quoted(hold: Hold) -> Decimal | None:
-    prices = {meter: Decimal(price) for meter, price in hold.prices.items()}
-    return spend_of({meter: Decimal(units) for meter, units in hold.estimate.items()}, prices) if prices else None

@@ -283,7 +283,23 @@ def _known(answer: Admission, organisation_id: int, hold_id: str, counters: Sequ
     states = run_prepared(STATE_OF_COUNTERS, [*_places(counters), organisation_id]).fetchall()
     limits = tuple(_limit(counter, used, held) for counter, (used, held) in zip(counters, states, strict=True))
     estimate = {meter: Decimal(units) for meter, units in hold.estimate.items()}
-    return replace(answer, id=hold.id, expires_at=hold.expires_at, estimate=estimate, limits=limits)
+    quoted = quoted_of(hold)
+    return replace(
+        answer,
+        id=hold.id,
+        expires_at=hold.expires_at,
+        estimate=estimate,
+        quoted=quoted,
+        currency="" if quoted is None else hold.currency,
+        limits=limits,
+    )
+
+
+def quoted_of(hold: Hold) -> Decimal | None:
+    """The most that its estimate can cost, at the prices of when it was taken; None: nothing of it had a price."""
+    prices = {meter: Decimal(price) for meter, price in hold.prices.items()}
+    estimate = {meter: Decimal(units) for meter, units in hold.estimate.items()}
+    return spend_of(estimate, prices) if prices.keys() & estimate.keys() else None
 
 
 def _places(counters: Sequence[Counter]) -> list[list[Any]]:
