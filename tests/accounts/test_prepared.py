@@ -2,13 +2,14 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 
-from accounts.prepared import as_array, run_prepared
+from accounts.prepared import Uuids, as_array, run_prepared
 
 TEXTS = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]))
 
@@ -31,3 +32,11 @@ class Texts(TestCase):
 )
 def test_numbers_and_instants_arrive_exactly(kind, values):
     assert run_prepared(f"SELECT %s::{kind}[]", [as_array(values)]).fetchone() == (values,)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("count", [0, 1, 1000])
+def test_uuids_arrive_in_their_order(count):
+    sent = [uuid4() for _ in range(count)]
+    arrived = run_prepared("SELECT %s::uuid[]", [Uuids.of([one.bytes for one in sent])]).fetchone()
+    assert arrived == (sent,)

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import psycopg
+from django.db import connection
 from django.utils import timezone
 
 from config.embedded import database_url
@@ -30,6 +31,12 @@ from tests.benchmarks.installation import Installation
 from tests.benchmarks.world import World
 
 TEMPLATES = 16
+
+
+def checkpoint() -> None:
+    """Write out what is waiting for it."""
+    with connection.cursor() as cursor:
+        cursor.execute("CHECKPOINT")
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ def copy_for(seconds: float, installation: Installation, world: World, size: int
     """A commit for every `size` rows."""
     month = month_of(timezone.now())
     made = [_drafts(body, number) for number, body in enumerate(templates(world.subjects, size, TEMPLATES, size))]
+    checkpoint()
     copied, packing, copying = 0, 0.0, 0.0
     with psycopg.connect(database_url(installation.data), autocommit=True) as client:
         # In a transaction of its own: what is copied into a table of the same transaction would not be logged.
