@@ -57,7 +57,11 @@ def member(path: str) -> Sql:
 
 def number(path: str) -> Sql:
     """The number that the member holds, exact; null if it is none."""
-    found = member(path)
+    return number_in(member(path))
+
+
+def number_in(found: Sql) -> Sql:
+    """The number that this member holds."""
     return Sql(NUMBER.format(member=found.text), (*found.params * 3, DECIMAL_STRING, *found.params))
 
 

@@ -7,7 +7,7 @@ each value field, which is then spread over the meters. Ten joined meters per ev
 from collections.abc import Sequence
 from typing import Any
 
-from metering.aggregation.members import Sql, conditions, dimension, joined, number
+from metering.aggregation.members import Sql, conditions, dimension, joined, member, number_in
 from metering.aggregation.rules import Dimension, Rule
 
 # A digest of all that tells series apart. Numbers first and the labels as JSON end by themselves, so that only the last
@@ -27,9 +27,9 @@ reading AS MATERIALIZED (
            {count} AS n, max(time) AS last_time{sums}
     FROM (
         SELECT organisation_id, type, project_id, api_key_id, time{sign},
-               date_bin('{step}', time, '2000-01-01 00:00+00') AS starts_at{dimensions}{values}
-        FROM ({source}) AS e
-        OFFSET 0  -- a fence: each value is extracted once, not once per use
+               date_bin('{step}', time, '2000-01-01 00:00+00') AS starts_at{extracted}
+        FROM (SELECT *{members} FROM ({source}) AS e OFFSET 0) AS e
+        OFFSET 0  -- fences: each member is looked for once and each value extracted once, not once per use
     ) AS e
     GROUP BY organisation_id, type, project_id, api_key_id, starts_at{dimension_names}
 ),
@@ -74,8 +74,11 @@ def readings(source: Sql, rules: Sequence[Rule], *, is_signed: bool = False, ste
     """
     columns = {column: f"{place}" for place, column in enumerate(dict.fromkeys(rule.column for rule in rules))}
     dimensions = dimension_columns(rules)
-    extracted = joined(dimension_values(dimensions), "", before=", ")
-    values = joined([_value(column, alias) for column, alias in columns.items() if column != COUNT], "", before=", ")
+    paths = dict.fromkeys(path for path, *_ in columns if path)
+    places = {path: f"m{place}" for place, path in enumerate(paths)}
+    members = joined([_member(path, alias) for path, alias in places.items()], "", before=", ")
+    values = [_value(column, alias, places) for column, alias in columns.items() if column != COUNT]
+    extracted = joined([*dimension_values(dimensions), *values], "", before=", ")
     meters = [_meter(rule, columns[rule.column], dimensions) for rule in rules]
     form, sums = (SIGNED, SIGNED_SUM) if is_signed else (PLAIN, PLAIN_SUM)
     text = READINGS.format(
@@ -83,13 +86,14 @@ def readings(source: Sql, rules: Sequence[Rule], *, is_signed: bool = False, ste
         step=step,
         series_id=SERIES_ID,
         dimension_names="".join(f", {alias}" for alias in dimensions.values()),
-        dimensions=extracted.text,
-        values=values.text,
+        extracted=extracted.text,
+        members=members.text,
         sums="".join(sums.format(i=i) for column, i in columns.items() if column != COUNT),
         source=source.text,
         meters=", ".join(meter.text for meter in meters),
     )
-    return Sql(text, extracted.params + values.params + source.params + sum((meter.params for meter in meters), ()))
+    read = extracted.params + members.params + source.params
+    return Sql(text, read + sum((meter.params for meter in meters), ()))
 
 
 # Counting every event needs no column of its own: the number of rows is there anyway.
@@ -162,8 +166,14 @@ def _labelled(one: Dimension, alias: str) -> Sql:
     return Sql(f"{found.text} AS {alias}", found.params)
 
 
-def _value(column: tuple[Any, ...], alias: str) -> Sql:
-    value = within(column, number(column[0]) if column[0] else Sql("1::numeric"))
+def _member(path: str, alias: str) -> Sql:
+    found = member(path)
+    return Sql(f"{found.text} AS {alias}", found.params)
+
+
+def _value(column: tuple[Any, ...], alias: str, members: dict[str, str]) -> Sql:
+    path = column[0]
+    value = within(column, number_in(Sql(members[path])) if path else Sql("1::numeric"))
     return Sql(f"{value.text} AS v{alias}", value.params)
 
 
