@@ -24,6 +24,7 @@ from metering.api import admissions_schema
 from metering.api.admission_headers import headers_of
 from metering.api.bodies import read_whole
 from metering.api.json_alone import JsonAlone
+from metering.catalogue import rules_by_event_type
 from metering.exact import EXACT, exact_text
 from metering.models import Hold
 
@@ -105,6 +106,7 @@ class Settlement(APIView):
     @extend_schema(**admissions_schema.SETTLE)
     def post(self, request: Request, admission_id: str) -> HttpResponse:
         usage = _units(_body(request, AskedUsage).usage, "usage")
+        _require_some_meter(usage)
         return _json(_hold(admission.settle(_found(request, admission_id), usage, now=timezone.now())))
 
 
@@ -201,6 +203,13 @@ def _units(units: Mapping[str, Decimal], name: str) -> dict[str, Decimal]:
                 400, "invalid_request", f"`{name}` maps meters to numbers from 0 up: {meter[:63]!r} does not fit."
             )
     return dict(units)
+
+
+def _require_some_meter(usage: Mapping[str, Decimal]) -> None:
+    """A misspelt meter alone would settle a call as if it had used nothing."""
+    known = {rule.key for rules in rules_by_event_type().values() for rule in rules}
+    if usage and not known & usage.keys():
+        raise Problem(400, "unknown_meter", f"None of these is a meter: {', '.join(sorted(usage))[:200]}.")
 
 
 def _found(request: Request, admission_id: str) -> Hold:

@@ -171,7 +171,8 @@ READ: dict[str, Any] = {
 SETTLE: dict[str, Any] = {
     "operation_id": "settle_admission",
     "summary": "Settle an admission with what was used",
-    "description": "For gateways that report usage later. Whichever comes second, this or the event, changes nothing.",
+    "description": "For gateways that report usage later. Whichever comes second, this or the event, changes nothing. "
+    "Usage of which nothing is a meter is refused, so that a misspelt one is noticed.",
     "tags": _TAGS,
     "parameters": _ID,
     "request": _request({"usage": _UNITS}, ["usage"], {"usage": {"input_tokens": 1187, "output_tokens": 512}}),

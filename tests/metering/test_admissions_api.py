@@ -105,6 +105,16 @@ def test_many_at_once(acme, gateway, call):
     assert [answer["decision"] for answer in answers] == ["allow", "deny", "deny"]
 
 
+def test_usage_of_misspelt_meters_alone_settles_nothing(acme, gateway, call):
+    made = gateway.post("/v1/admissions", call).json()
+    address = f"/v1/admissions/{made['id']}/settlement"
+    answer = gateway.post(address, {"usage": {"output_token": 5}})
+    assert (answer.status_code, answer.json()["code"]) == (400, "unknown_meter")
+    assert Hold.objects.get().state == "held"
+    settled = gateway.post(address, {"usage": {"output_tokens": 5, "output_token": 5}}).json()
+    assert (settled["state"], settled["usage"]["output_tokens"]) == ("settled", "5")
+
+
 def test_release_and_extension(acme, gateway, call):
     limit(acme, 100)
     first = gateway.post(ADDRESS, call).json()["id"]
