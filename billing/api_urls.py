@@ -36,6 +36,11 @@ urlpatterns: list[URLPattern] = [
         subscriptions.ChangePreview.as_view(),
         name="v1_change_preview",
     ),
+    path(
+        "subscriptions/<str:subscription_id>/cancel-preview",
+        subscriptions.CancelPreview.as_view(),
+        name="v1_cancel_preview",
+    ),
     *(
         path(f"subscriptions/<str:subscription_id>/{word}", view.as_view(), name=f"v1_subscription_{word}")
         for word, view in subscription_acts.ACTS.items()

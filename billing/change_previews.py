@@ -11,7 +11,12 @@ from billing.invoicing import bill_before_credit
 from billing.models import PlanVersion, Subscription, SubscriptionPhase
 from billing.models.invoices import LineKind
 from billing.open_bills import OpenPeriod
-from billing.subscribing import cancellation_takes_effect, change_takes_effect, require_change_possible
+from billing.subscribing import (
+    cancellation_takes_effect,
+    change_takes_effect,
+    require_change_possible,
+    require_current,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,7 @@ class ChangePreview:
 
 def preview_change(subscription: Subscription, version: PlanVersion, now: datetime) -> ChangePreview:
     """Raises what `change_plan` raises."""
+    require_current(subscription, now)
     require_change_possible(subscription, version, now)
     with remembering(anew=True):
         subscription = schedules.with_terms(subscription)
@@ -53,25 +59,44 @@ def preview_change(subscription: Subscription, version: PlanVersion, now: dateti
 
 
 @dataclass(frozen=True, slots=True)
-class CancellationPreview:
-    """The last bill with what was used until now, before credit."""
+class Ending:
+    """When the subscription would end, and the last bill with what was used until now, before credit."""
 
-    at_once: Bill
-    at_period_end: Bill
+    ends_at: datetime
+    bill: Bill
+
+    @property
+    def due_minor(self) -> int:
+        """What it charges; credit may pay it."""
+        return max(0, self.bill.total_minor)
+
+    @property
+    def returned_minor(self) -> int:
+        """What it gives back."""
+        return self.bill.owed_minor
+
+
+@dataclass(frozen=True, slots=True)
+class CancellationPreview:
+    currency: str
+    at_once: Ending
+    at_period_end: Ending
 
 
 def preview_cancellation(subscription: Subscription, now: datetime) -> CancellationPreview:
+    """Raises what `cancel` raises."""
+    require_current(subscription, now)
     with remembering(anew=True):
         subscription = schedules.with_terms(subscription)
-        bills = [_last_bill(subscription, now, at_once=at_once) for at_once in (True, False)]
-    return CancellationPreview(*bills)
+        endings = [_ending(subscription, now, at_once=at_once) for at_once in (True, False)]
+    return CancellationPreview(subscription.currency, *endings)
 
 
-def _last_bill(subscription: Subscription, now: datetime, *, at_once: bool) -> Bill:
-    """Commitments are due on it, so it is computed as of its end; changes `ends_at` of the row in hand."""
+def _ending(subscription: Subscription, now: datetime, *, at_once: bool) -> Ending:
+    """Commitments are due on the last bill, so it is computed as of its end; changes `ends_at` of the row in hand."""
     subscription.ends_at = cancellation_takes_effect(subscription, now, at_once=at_once)
     period = schedules.period_containing(subscription, now)
-    return OpenPeriod(subscription, period).bill_at(period.end)
+    return Ending(subscription.ends_at, OpenPeriod(subscription, period).bill_at(period.end))
 
 
 def _bill_with(subscription: Subscription, phases: list[SubscriptionPhase], now: datetime) -> Bill:

@@ -5,20 +5,18 @@ remainder, so that projects and what belongs to none add up to the bill, and the
 commitments, discounts and carried amounts belong to no project. Quantities are today's totals.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
 
-from accounts.models import Organisation, Project
+from accounts.models import Organisation
 from billing.money import ZERO, exact_sum, format_quantity, minor_to_decimal, share_out
+from billing.project_names import project_names, project_of
 from metering import reports
 from metering.usage_page import safe_cell
 
-# Lines that a rate card keeps apart by project end with it.
-OF_PROJECT = re.compile(r":project=(?P<id>proj_\w+)")
 HEADER = [
     "project_id", "project", "line", "kind", "meter", "model", "from", "until", "quantity", "amount", "currency",
 ]  # fmt: skip
@@ -67,7 +65,7 @@ def by_project(organisation: Organisation, lines: Sequence[LineLike]) -> list[Pr
     for line in lines:
         for project, share in _shares(line, quantities):
             found.setdefault(project, []).append(share)
-    names = dict(Project.objects.for_organisation(organisation).values_list("public_id", "name"))
+    names = project_names(organisation)
     shares = [
         ProjectShare(project, names.get(project, project), tuple(own), sum(share.amount_minor for share in own))
         for project, own in found.items()
@@ -106,15 +104,15 @@ def _quantities(organisation: Organisation, lines: Sequence[LineLike]) -> list[r
 
 def _shares(line: LineLike, quantities: Sequence[reports.Quantity]) -> Iterator[tuple[str, LineShare]]:
     """The line's parts, with the public id of the project of each; empty where it is no project's."""
-    named = OF_PROJECT.search(line.key)
+    named = project_of(line)
     used: dict[str, Decimal] = {}
     for one in quantities:
         is_of_line = one.meter_key == line.meter and line.model in {"", one.model}
         if is_of_line and line.period_start <= one.start and one.end <= line.period_end:
             project = one.labels.get("project", "")
             used[project] = exact_sum((used.get(project, ZERO), one.value))
-    if named is not None:
-        used = {named["id"]: used.get(named["id"], ZERO) or Decimal(1)}
+    if named:
+        used = {named: used.get(named, ZERO) or Decimal(1)}
     weights = {project: quantity for project, quantity in used.items() if quantity > 0}
     if not line.meter or not weights:
         yield "", LineShare(line, None, line.amount_minor)

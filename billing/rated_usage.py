@@ -16,6 +16,7 @@ from billing.catalogue import components_of
 from billing.models import PlanVersion, Subscription
 from billing.periods import Period
 from billing.price_book import book_known_at, cost_book, price_book
+from billing.project_names import with_project_names
 from billing.schedules import PlanStretch
 from billing.usage_labels import in_words_of_prices, meters_in_words
 from metering import reports
@@ -88,6 +89,8 @@ def rate_period(
         costs=terms.costs,
         currency=subscription.currency,
     )
+    if rating.PROJECT in terms.dimensions:
+        result = with_project_names(result, subscription.organisation)
     if not fees_due:
         result = result.without(rating.FlatFee.kind)
     return RatedUsage(

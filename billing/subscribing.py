@@ -285,9 +285,14 @@ def _retire_ended(organisation: Organisation, now: datetime) -> None:
 def locked_current(subscription: Subscription, now: datetime) -> Subscription:
     """The row, locked. Raises SubscriptionOver."""
     locked = Subscription.objects.select_for_update().get(pk=subscription.pk)
-    if _is_over(locked, now):
-        raise SubscriptionOver
+    require_current(locked, now)
     return locked
+
+
+def require_current(subscription: Subscription, now: datetime) -> None:
+    """Raises SubscriptionOver."""
+    if _is_over(subscription, now):
+        raise SubscriptionOver
 
 
 def state_at(subscription: Subscription, now: datetime) -> SubscriptionState:

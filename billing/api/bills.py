@@ -3,9 +3,13 @@
 Decimals are text; amounts owed are whole minor units beside their currency. Read only.
 """
 
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
 from django.db.models import QuerySet
 from django.utils import timezone
-from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
@@ -13,11 +17,12 @@ from rest_framework.response import Response
 
 from accounts.api_auth import resolve_organisation
 from accounts.api_pages import CursorPagination
-from accounts.models import Scope
+from accounts.models import Organisation, Scope
 from accounts.problems import Problem
 from billing.api.parts import ORGANISATION, REFUSALS, PlainDecimal
 from billing.invoicing import running_bill
 from billing.models import Invoice
+from billing.project_names import project_names, project_of
 from billing.subscribing import current_subscription
 
 LINE = {
@@ -25,6 +30,7 @@ LINE = {
     "description": "gpt-oss-120b, input tokens",
     "meter": "input_tokens",
     "model": "gpt-oss-120b",
+    "project": None,
     "quantity": "18059974",
     "included": "0",
     "billable": "18059974",
@@ -81,13 +87,21 @@ WHOLE_INVOICE = {
 }
 
 
+class LineProjectOutput(serializers.Serializer):
+    id = serializers.CharField()
+    name = serializers.CharField(help_text="As it is called today; the description has the name of its time.")
+
+
 class LineOutput(serializers.Serializer):
+    """Made with `line_context`."""
+
     kind = serializers.CharField(
         help_text="`flat_fee`, `usage`, `commitment`, `discount`, `adjustment`, `credit`, `carry_over` or `owed`."
     )
     description = serializers.CharField()
     meter = serializers.CharField(help_text="Empty where the line belongs to none.")
     model = serializers.CharField(help_text="Empty where the line belongs to none.")
+    project = serializers.SerializerMethodField(help_text="Null unless the plan keeps lines apart by project.")
     quantity = PlainDecimal(allow_null=True)
     included = PlainDecimal(allow_null=True, help_text="Of the quantity, covered by an allowance.")
     billable = PlainDecimal(allow_null=True)
@@ -99,6 +113,19 @@ class LineOutput(serializers.Serializer):
     price_ids = serializers.ListField(child=serializers.CharField())
     period_start = serializers.DateTimeField()
     period_end = serializers.DateTimeField()
+
+    @extend_schema_field(LineProjectOutput(allow_null=True))
+    def get_project(self, line: Any) -> dict[str, str] | None:
+        project = project_of(line)
+        if not project:
+            return None
+        names: Mapping[str, str] = self.context["project_names"]()
+        return {"id": project, "name": names.get(project, project)}
+
+
+def line_context(organisation: Organisation) -> dict[str, Any]:
+    """What lines are written with; looks names up only where a line is of a project, and once."""
+    return {"project_names": cache(lambda: project_names(organisation))}
 
 
 class ReadingOutput(serializers.Serializer):
@@ -163,10 +190,12 @@ class RunningBill(GenericAPIView):
     )
     def get(self, request: Request) -> Response:
         now = timezone.now()
-        subscription = current_subscription(resolve_organisation(request), now)
+        organisation = resolve_organisation(request)
+        subscription = current_subscription(organisation, now)
         if subscription is None:
             raise Problem(404, "no_subscription", "There is no plan, so there is no bill.")
-        return Response(BillOutput(running_bill(subscription, now)).data)
+        bill = BillOutput(running_bill(subscription, now), context=line_context(organisation))
+        return Response(bill.data)
 
 
 class InvoiceView(GenericAPIView):
@@ -212,4 +241,4 @@ class OneInvoice(InvoiceView):
         invoice = self.invoices_of(request).prefetch_related("lines").filter(number=number).first()
         if invoice is None:
             raise Problem(404, "not_found", "There is no such invoice.")
-        return Response(WholeInvoiceOutput(invoice).data)
+        return Response(WholeInvoiceOutput(invoice, context=line_context(invoice.organisation)).data)

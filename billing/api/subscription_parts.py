@@ -68,6 +68,43 @@ CHANGE_PREVIEW = {
         "difference_minor": 4900,
     },
 }
+CANCEL_PREVIEW = {
+    "currency": "USD",
+    "now": {
+        "ends_at": "2026-11-22T17:45:00Z",
+        "total_exact": "-9.3243372",
+        "total_minor": -932,
+        "due_minor": 0,
+        "returned_minor": 932,
+        "lines": [
+            {
+                **LINE,
+                "kind": "flat_fee",
+                "description": "Base fee, returned",
+                "meter": "",
+                "model": "",
+                "quantity": None,
+                "included": None,
+                "billable": None,
+                "unit_price": None,
+                "scale": None,
+                "amount_exact": "-12.0333333",
+                "amount_minor": -1203,
+                "explanation": "Part of $49 that is not used",
+                "price_ids": [],
+            },
+            LINE,
+        ],
+    },
+    "at_period_end": {
+        "ends_at": "2026-12-01T00:00:00Z",
+        "total_exact": "2.7089961",
+        "total_minor": 271,
+        "due_minor": 271,
+        "returned_minor": 0,
+        "lines": [LINE],
+    },
+}
 COUPON = {
     "id": "coup_7k2mcd4f9ghjk3npqrst",
     "code": "LAUNCH",
@@ -161,6 +198,25 @@ class ChangePreviewOutput(serializers.Serializer):
     unchanged_total_minor = serializers.IntegerField(source="unchanged.total_minor")
     now = OutcomeOutput(source="at_once")
     at_period_end = OutcomeOutput()
+
+
+class EndingOutput(serializers.Serializer):
+    """The last bill with what was used until now, before credit."""
+
+    ends_at = serializers.DateTimeField(help_text="Until when the subscription would go on.")
+    total_exact = PlainDecimal(source="bill.total_exact")
+    total_minor = serializers.IntegerField(source="bill.total_minor", help_text="Negative where it gives back.")
+    due_minor = serializers.IntegerField(help_text="What it charges; credit pays it as far as it reaches.")
+    returned_minor = serializers.IntegerField(
+        help_text="What it gives back: kept as credit that pays further bills, or else is paid back."
+    )
+    lines = LineOutput(many=True, source="bill.lines")
+
+
+class CancelPreviewOutput(serializers.Serializer):
+    currency = serializers.CharField()
+    now = EndingOutput(source="at_once", help_text="Ended at the next quarter hour.")
+    at_period_end = EndingOutput(help_text="Ended with the running period, or with the trial that runs.")
 
 
 class CouponOutput(serializers.Serializer):

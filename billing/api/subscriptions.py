@@ -22,13 +22,16 @@ from accounts.idempotency import perform_once
 from accounts.models import Organisation, Scope
 from accounts.problems import Problem
 from billing import change_previews, schedules, subscribing
+from billing.api.bills import line_context
 from billing.api.parts import ORGANISATION, REFUSALS
 from billing.api.subscription_parts import (
+    CANCEL_PREVIEW,
     CHANGE_PREVIEW,
     IDEMPOTENCY,
     ONE_SUBSCRIPTION,
     REFUSED_CHANGES,
     SUBSCRIPTION,
+    CancelPreviewOutput,
     ChangePreviewOutput,
     PlanInput,
     SubscriptionInput,
@@ -146,7 +149,35 @@ class ChangePreview(SubscriptionView):
         subscription = self.find(organisation, subscription_id)
         version = version_asked_for(request, organisation, validated(PlanInput, request))
         preview = change_previews.preview_change(subscription, version, timezone.now())
-        return Response(ChangePreviewOutput(preview).data)
+        return Response(ChangePreviewOutput(preview, context=line_context(organisation)).data)
+
+
+class CancelPreview(SubscriptionView):
+    required_scopes = {"POST": Scope.BILLING_READ}
+    serializer_class = CancelPreviewOutput
+
+    @extend_schema(
+        operation_id="preview_cancellation",
+        summary="What cancelling would cost or give back",
+        description="The last bill if the subscription ended now, and if it ended with its period: until when it goes "
+        "on, what is owed then and what of fees paid in advance comes back. By the formula of the invoices, with what "
+        "was used until now. Changes nothing.",
+        tags=["Subscriptions"],
+        parameters=[ORGANISATION],
+        request=None,
+        responses={
+            200: OpenApiResponse(
+                CancelPreviewOutput,
+                "The last bill of either",
+                [OpenApiExample("A fee paid in advance", CANCEL_PREVIEW, response_only=True)],
+            ),
+            **REFUSED_CHANGES,
+        },
+    )
+    def post(self, request: Request, subscription_id: str) -> Response:
+        organisation = resolve_organisation(request)
+        preview = change_previews.preview_cancellation(self.find(organisation, subscription_id), timezone.now())
+        return Response(CancelPreviewOutput(preview, context=line_context(organisation)).data)
 
 
 def version_asked_for(request: Request, organisation: Organisation, wanted: dict[str, Any]) -> PlanVersion:

@@ -133,7 +133,6 @@ def subscription_cancellation(request: MemberRequest) -> HttpResponse:
         "billing/subscription_cancellation.html",
         preview=change_previews.preview_cancellation(subscription, now),
         rest=schedules.rest_at(subscription, now),
-        ends_at=subscribing.cancellation_takes_effect(subscription, now, at_once=False),
         zone=subscription.zone,
     )
 

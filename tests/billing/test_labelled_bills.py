@@ -3,13 +3,17 @@
 from decimal import Decimal
 
 import pytest
+import time_machine
 
+from accounts.models import Project
 from billing import catalogue, rating
 from billing.bill_checks import check_invoice
 from billing.event_lines import lines_of_event
 from billing.invoicing import close_period, running_bill
 from billing.models import Subscription
 from billing.price_book import add_price
+from billing.project_names import project_of
+from billing.schedules import with_terms
 from billing.usage_labels import never_met
 from metering.event_lookup import look_up_event
 from metering.models import Meter
@@ -72,12 +76,64 @@ def test_batches_and_long_contexts_are_priced_apart_and_the_evidence_says_so(glo
     assert check_invoice(invoice) == []
 
 
-def test_projects_can_have_lines_of_their_own(globex):
+@pytest.fixture
+def of_projects(globex) -> Subscription:
+    """Two projects with lines of their own, a dollar each."""
     price("input_tokens", "2", model="gpt-4o")
     subscription = on_plan(globex, meters=["input_tokens"], split_by=["project"])
-    use(globex, at(2026, 10, 3), input_tokens=1_000_000)
-    lines = running_bill(subscription, at(2026, 10, 20)).lines
-    assert [line.amount_exact for line in lines] == [2]
+    for name in ("Search", "Chat"):
+        key = factories.api_key(globex, name, project=factories.project(globex, name))
+        when = at(2026, 10, 3)
+        send(event(key.api_key.public_id, when, model="gpt-4o", input_tokens=500_000), now=when)
+    fold_all(at(2026, 10, 4))
+    return subscription
+
+
+def test_projects_have_lines_of_their_own_that_say_their_names(of_projects):
+    lines = running_bill(of_projects, at(2026, 10, 20)).lines
+    assert sorted((line.description, line.amount_exact) for line in lines) == [
+        ("gpt-4o, input tokens, project Chat", 1),
+        ("gpt-4o, input tokens, project Search", 1),
+    ]
+
+
+def test_an_invoice_keeps_the_name_of_its_time_and_late_usage_the_name_of_today(client_for, gus, globex, of_projects):
+    invoice = close_period(of_projects, now=at(2026, 11, 1, 2))
+    chat = Project.objects.get(name="Chat")
+    chat.name = "Talk"
+    chat.save()
+    late = event(chat.api_keys.get().public_id, at(2026, 10, 30), model="gpt-4o", input_tokens=500_000)
+    send(late, now=at(2026, 11, 2))
+    fold_all(at(2026, 11, 2))
+
+    page = client_for(gus).get(f"/o/globex/invoices/{invoice.number}/").content.decode()
+    (adjusted,) = running_bill(with_terms(of_projects), at(2026, 11, 3)).lines
+
+    assert "<small>project Chat</small>" in page
+    assert "proj_" not in page
+    assert adjusted.description.endswith("gpt-4o, input tokens, project Talk")
+    assert project_of(adjusted) == chat.public_id
+
+
+def test_the_api_gives_a_lines_project_by_id_and_name(api, globex, of_projects):
+    client, chat = api(factories.access_token(globex).secret), Project.objects.get(name="Chat")
+    with time_machine.travel(at(2026, 10, 20), tick=False):
+        running = client.get("/v1/bill").json()["lines"]
+    invoice = close_period(of_projects, now=at(2026, 11, 1, 2))
+    closed = client.get(f"/v1/invoices/{invoice.number}").json()["lines"]
+
+    assert {"id": chat.public_id, "name": "Chat"} in [line["project"] for line in running]
+    assert [line["project"] for line in closed] == [line["project"] for line in running]
+
+
+def test_a_model_that_is_called_like_a_project_is_of_none(globex):
+    price("input_tokens", "2")
+    subscription = on_plan(globex, meters=["input_tokens"])
+    use(globex, at(2026, 10, 3), f"x:project={Project.objects.get(organisation=globex).public_id}", input_tokens=5)
+
+    (line,) = running_bill(subscription, at(2026, 10, 20)).lines
+
+    assert project_of(line) == ""
 
 
 def test_a_count_of_different_users_is_charged_per_user_of_the_month(globex):

@@ -173,7 +173,7 @@ def test_cancelling_says_before_what_the_last_bill_comes_to(globex, subscription
     with time_machine.travel(now, tick=False):
         page = client_for(gus).get("/o/globex/plan/cancellation/").content.decode()
 
-    assert (preview.at_once.total_minor, preview.at_period_end.total_minor) == (-368, 2000)
+    assert (preview.at_once.bill.total_minor, preview.at_period_end.bill.total_minor) == (-368, 2000)
     assert "gives you <strong>$3.68</strong> back" in page
     assert "comes to <strong>$20.00</strong>" in page
     subscription.refresh_from_db()

@@ -7,12 +7,14 @@ import time_machine
 
 from accounts.models import AuditEntry, Scope
 from billing.couponing import save_coupon
+from billing.invoicing import close_period
 from billing.models import Coupon, Subscription
 from tests import factories
 from tests.billing.billing_builders import at, payg, price, subscribed, team, use
 
 NOW = at(2026, 11, 16)
 ACTS = ["change", "change-withdrawal", "pause", "resume", "cancel", "reactivate", "trial", "coupons"]
+PREVIEWS = ["change-preview", "cancel-preview"]
 BODIES = {"change": {"plan": "team"}, "trial": {"ends_at": "2026-12-01T00:00:00Z"}, "coupons": {"code": "LAUNCH"}}
 
 
@@ -118,6 +120,46 @@ def test_change_is_previewed_and_made_as_previewed(operator_api, api, globex, su
     changed = ask(operator_api, subscription, "change", {"plan": "team", "when": "now"}).json()
     assert (changed["plan"], [phase["plan"] for phase in changed["phases"]]) == ("team", ["payg", "team"])
     assert customer.get("/v1/bill").json()["total_minor"] == preview["now"]["total_minor"]
+
+
+def test_cancelling_is_previewed_and_done_as_previewed(operator_api, api, globex):
+    """Thirty dollars for November were paid with October's bill, and half of it is left."""
+    subscription = subscribed(globex, team(fee="30"), anchor=at(2026, 10))
+    price("input_tokens", "1.00")
+    close_period(subscription, now=at(2026, 11, 1, 2))
+    use(globex, at(2026, 11, 5), input_tokens=4_000_000)
+    customer = api(factories.access_token(globex).secret)
+
+    preview = ask(customer, subscription, "cancel-preview").json()
+
+    now, later = preview["now"], preview["at_period_end"]
+    assert [(one["ends_at"], one["due_minor"], one["returned_minor"]) for one in (now, later)] == [
+        ("2026-11-16T00:15:00Z", 0, 1100 - 1),
+        ("2026-12-01T00:00:00Z", 400, 0),
+    ]
+    assert (now["total_minor"], sum(line["amount_minor"] for line in now["lines"])) == (-1099, -1099)
+    assert now["lines"][0]["project"] is None
+    assert ask(operator_api, subscription, "cancel", {"when": "now"}).json()["ends_at"] == now["ends_at"]
+    last = close_period(subscription, now=at(2026, 11, 17))
+    assert last.lines.get(kind="owed").amount_minor == now["returned_minor"]
+
+
+def test_cancelling_a_trial_is_previewed_with_its_end(operator_api, acme):
+    team()
+    started = operator_api.post("/v1/subscriptions", {"organisation": "acme", "plan": "team", "trial_days": 7}).json()
+
+    preview = operator_api.post(f"/v1/subscriptions/{started['id']}/cancel-preview?organisation=acme").json()
+
+    assert preview["at_period_end"]["ends_at"] == started["trial_ends_at"]
+    assert (preview["at_period_end"]["due_minor"], preview["at_period_end"]["returned_minor"]) == (0, 0)
+
+
+def test_what_is_over_cannot_be_previewed(operator_api, subscription):
+    ask(operator_api, subscription, "cancel", {"when": "now"})
+    with time_machine.travel(at(2026, 11, 17), tick=False):
+        refused = [ask(operator_api, subscription, act, {"plan": "team"}) for act in PREVIEWS]
+
+    assert [(one.status_code, one.json()["code"]) for one in refused] == [(409, "subscription_over")] * 2
 
 
 def test_coming_change_is_shown_and_taken_back(operator_api, subscription):
@@ -270,12 +312,12 @@ def test_nothing_of_another_organisation_exists(api, acme, operator_api, subscri
     coupon()
     redeemed = ask(operator_api, subscription, "coupons").json()["id"]
     stranger = api(factories.access_token(acme).secret)
-    for act in (*ACTS, "change-preview"):
+    for act in (*ACTS, *PREVIEWS):
         address = f"/v1/subscriptions/{subscription.public_id}/{act}"
         assert operator_api.post(f"{address}?organisation=acme", BODIES.get(act, {})).status_code == 404, act
     own = f"/v1/subscriptions/{subscription.public_id}"
     assert stranger.get(own).status_code == 404
-    assert stranger.post(f"{own}/change-preview", {"plan": "team"}).status_code == 404
+    assert {stranger.post(f"{own}/{act}", {"plan": "team"}).status_code for act in PREVIEWS} == {404}
     assert operator_api.delete(f"{own}/coupons/{redeemed}?organisation=acme").status_code == 404
     assert stranger.get("/v1/subscriptions?organisation=globex").status_code == 404
     assert stranger.get("/v1/subscriptions").json()["items"] == []
