@@ -20,6 +20,7 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     # Once a day is enough for a list that only people read.
     "forget denials": {"task": "metering.tasks.forget_denials", "schedule": crontab(hour=4, minute=10)},
     # After the comparison of counters, which has then seen once more what goes; daily keeps a night's share small.
+    # Old changes of billed usage go with them.
     "prune holds": {"task": "metering.tasks.prune_holds", "schedule": crontab(hour=5, minute=5)},
     # At night, like the totals they go with.
     "compare counters": {"task": "metering.tasks.compare_counters", "schedule": crontab(hour=3, minute=50)},

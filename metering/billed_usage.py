@@ -2,11 +2,12 @@
 
 Billing holds an organisation's totals still while it reads and bills them, and says up to when they are billed. From
 then on whoever writes totals of before leaves a row in the same transaction. Numbers of rows follow the order in which
-an organisation's totals were held still, so "newer than" has one meaning.
+an organisation's totals were held still, so "newer than" has one meaning. Rows that no bill asks for any more become
+one: it may say of more than what changed that it did, never of less.
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.db import OperationalError, connection, transaction
@@ -19,6 +20,10 @@ from accounts.remembering import remember, remembered
 from metering.aggregation.locks import LOCK_SPACE
 from metering.models import BilledUsageChange
 
+# Each bill asks what changed since the one before: a month, and as long again for an operator who closes late. Whoever
+# asks for what changed in a longer time is told at worst that something did, and rates a period once more.
+CHANGES_KEPT = timedelta(days=62)
+MERGED_AT_ONCE = 10_000
 # As long as a fold may take; what takes longer makes totals of a long time anew.
 WAIT = "SET LOCAL lock_timeout = '10s'"
 HOLD = "SELECT pg_advisory_xact_lock(%s, id) FROM unnest(%s::int[]) AS held (id)"
@@ -37,6 +42,16 @@ SELECT EXISTS (
 FROM unnest(%s::bigint[], %s::timestamptz[], %s::timestamptz[], %s::bigint[]) WITH ORDINALITY
     AS asked (organisation_id, starts_at, ends_at, after, place)
 ORDER BY place"""
+
+# The newest of an organisation's oldest changes takes in the others.
+MERGE = """
+WITH old AS MATERIALIZED (
+    SELECT id, starts_at, ends_at FROM billed_usage_change
+    WHERE organisation_id = %s AND noticed_at < %s ORDER BY id LIMIT %s FOR UPDATE),
+newest AS (SELECT max(id) AS id, min(starts_at) AS starts_at, max(ends_at) AS ends_at FROM old),
+widened AS (
+    UPDATE billed_usage_change c SET starts_at = n.starts_at, ends_at = n.ends_at FROM newest n WHERE c.id = n.id)
+DELETE FROM billed_usage_change c USING old, newest n WHERE c.id = old.id AND c.id < n.id"""
 
 
 class TotalsBeingMade(DomainError):
@@ -97,6 +112,27 @@ def look_up_changes(spans: Iterable[Span]) -> None:
     asked = list(spans)
     for span, answer in zip(asked, _have_changed(asked), strict=True):
         remember(has_changed, span, answer=answer)
+
+
+def merge_old_changes(now: datetime) -> int:
+    """Make one of each organisation's changes that no bill asks for any more; how many rows went."""
+    return merge_changes_before(now - CHANGES_KEPT)
+
+
+def merge_changes_before(before: datetime) -> int:
+    """Make one of each organisation's changes that were noticed before; any is as good, since the one says no less."""
+    old = BilledUsageChange.objects.filter(noticed_at__lt=before).order_by("organisation_id")
+    return sum(_merge(pk, before) for pk in list(old.values_list("organisation_id", flat=True).distinct()))
+
+
+def _merge(organisation_id: int, before: datetime) -> int:
+    merged, last = 0, MERGED_AT_ONCE
+    with connection.cursor() as cursor:
+        while last == MERGED_AT_ONCE:
+            cursor.execute(MERGE, [organisation_id, before, MERGED_AT_ONCE + 1])
+            last = int(cursor.rowcount)
+            merged += last
+    return merged
 
 
 def _newest_changes(organisations: Collection[Organisation]) -> dict[Organisation, int]:

@@ -11,7 +11,17 @@ from django.utils import timezone
 
 from accounts.enqueue import enqueue_on_commit
 from accounts.models import Organisation
-from metering import admission, aggregation, alerting, alerts, bounding, pruning, recounting, usage_imports
+from metering import (
+    admission,
+    aggregation,
+    alerting,
+    alerts,
+    billed_usage,
+    bounding,
+    pruning,
+    recounting,
+    usage_imports,
+)
 from metering.admission.denials import forget_denials_before
 from metering.admission.settling import MOST_EXPIRED
 from metering.backfilling import run_backfill
@@ -78,8 +88,10 @@ def forget_denials() -> None:
 
 @shared_task
 def prune_holds() -> None:
-    """Forget holds and counters of long ago; enough for one task, then the rest in another."""
+    """Forget holds, counters and noted changes of long ago; enough for one task, then the rest in another."""
     pruning.prune_changes(timezone.now())
+    if merged := billed_usage.merge_old_changes(timezone.now()):
+        logger.info("Merged %s old changes of billed usage into others.", merged)
     pruned = pruning.prune(timezone.now(), batches=PRUNED_BATCHES)
     if pruned.holds or pruned.counters:
         logger.info("Forgot %s holds and %s counters of long ago.", pruned.holds, pruned.counters)

@@ -26,7 +26,7 @@ class BilledUsage(models.Model):
 
 class BilledUsageChange(models.Model):
     """Totals of before `BilledUsage.until` were written in [starts_at, ends_at). Written in the transaction that wrote
-    them; only ever added."""
+    them. Old ones are merged into one that covers all of them; none ever goes without that."""
 
     organisation = models.ForeignKey(
         Organisation, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"

@@ -17,6 +17,7 @@ from billing.schedules import with_terms
 from billing.usage_labels import never_met
 from metering.event_lookup import look_up_event
 from metering.models import Meter
+from tests import factories
 from tests.billing.billing_builders import LONG_AGO, at, meter, price, subscribed, use
 from tests.metering.usage_world import event, fold_all, send
 

@@ -18,6 +18,8 @@ from billing.models import Invoice, InvoiceLine, Subscription
 from billing.price_corrections import NothingToCorrect, correct_prices
 from billing.schedules import with_terms
 from metering.aggregation import rebuild_days, rebuild_totals
+from metering.aggregation.changes import EVER
+from metering.billed_usage import merge_changes_before
 from metering.models import Aggregation, Meter, MeterRevision
 from tests import factories
 from tests.billing.billing_builders import at, payg, price, subscribed, use
@@ -206,9 +208,22 @@ class Twins:
                 correct_prices(SEPTEMBER, now, reason="Agreed", now=now, organisation=one, actor="test")
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_whatever_happens_invoices_are_those_of_rating_everything_again(gus, seed):
-    """Of one of two organisations nothing is known of what was rated before."""
+def test_changes_that_were_merged_make_the_same_invoice(globex, subscription):
+    use(globex, at(2026, 9, 2), input_tokens=1)
+    use(globex, at(2026, 9, 30), input_tokens=250_000)
+    merge_changes_before(EVER[1])
+    assert rated_again(subscription) == ["September"]
+
+    october = close_period(subscription, now=AFTER[1])
+    merge_changes_before(EVER[1])
+
+    assert [line.amount_exact for line in october.lines.filter(kind="adjustment")] == [Decimal("0.500002")]
+    assert rated_again(subscription) == []
+
+
+@pytest.mark.parametrize(("seed", "is_merging"), [*((seed, False) for seed in range(4)), (4, True), (5, True)])
+def test_whatever_happens_invoices_are_those_of_rating_everything_again(gus, seed, is_merging):
+    """Of one of two organisations nothing is known of what was rated before; changes are kept one by one or merged."""
     price("input_tokens", "2.00")
     version = payg()
     twins = Twins([factories.organisation(f"Twin {name}", gus) for name in "AB"], random.Random(seed))
@@ -222,6 +237,8 @@ def test_whatever_happens_invoices_are_those_of_rating_everything_again(gus, see
             twins.reprice(now)
         fold_all(now)
         forget_what_was_rated(second)
+        if is_merging:
+            merge_changes_before(EVER[1])
         close_ended(now)
 
     assert lines_of(first) == lines_of(second)

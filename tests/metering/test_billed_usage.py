@@ -10,7 +10,17 @@ from accounts.remembering import remembering
 from metering import billed_usage
 from metering.aggregation import fold_pending, rebuild_days, rebuild_totals
 from metering.backfilling import run_backfill, start_backfill
-from metering.billed_usage import Span, TotalsBeingMade, has_changed, hold_totals, newest_change, note_billed
+from metering.billed_usage import (
+    CHANGES_KEPT,
+    Span,
+    TotalsBeingMade,
+    has_changed,
+    hold_totals,
+    merge_changes_before,
+    merge_old_changes,
+    newest_change,
+    note_billed,
+)
 from metering.models import BilledUsage, BilledUsageChange
 from tests.accounts.threads import at_once
 from tests.metering.meters_world import meter
@@ -111,6 +121,60 @@ def test_a_change_counts_where_it_lies_and_when_it_is_newer(acme, globex):
     assert [has_changed(span) for span in spans] == [True, False, False, False, False]
     assert before < after
     assert newest_change(globex) == 0
+
+
+@pytest.fixture
+def old_changes(acme, globex) -> list[int]:
+    """The numbers of three old changes of Acme's, of different days, and of a new one; Globex has an old one."""
+    bill(acme)
+    bill(globex)
+    numbers = []
+    for days in (9, 3, 6, 1):
+        use(acme, NOVEMBER - days * DAY)
+        fold_all(NOW)
+        numbers.append(newest_change(acme))
+    use(globex, NOVEMBER - DAY)
+    fold_all(NOW)
+    BilledUsageChange.objects.exclude(pk=numbers[-1]).update(noticed_at=NOW - CHANGES_KEPT - DAY)
+    BilledUsageChange.objects.filter(pk=numbers[-1]).update(noticed_at=NOW - CHANGES_KEPT + DAY)
+    return numbers
+
+
+@pytest.mark.django_db
+def test_old_changes_become_one_that_covers_them_and_new_ones_stay(acme, globex, old_changes):
+    assert merge_old_changes(NOW) == 2
+
+    covered = (acme.pk, NOVEMBER - 9 * DAY, NOVEMBER - 3 * DAY + timedelta.resolution)
+    kept = (acme.pk, NOVEMBER - DAY, NOVEMBER - DAY + timedelta.resolution)
+    assert noted() == [covered, kept, (globex.pk, *kept[1:])]
+    assert newest_change(acme) == old_changes[-1]
+    assert merge_old_changes(NOW) == 0
+
+
+@pytest.mark.django_db
+def test_merging_hides_no_change_and_shows_none_to_who_knew_all(acme, old_changes):
+    edges = [OCTOBER, *(NOVEMBER - days * DAY for days in range(12, -1, -1))]
+    spans = [Span(acme, start, NOVEMBER, after) for start in edges[:-1] for after in (0, *old_changes)]
+    before = [has_changed(span) for span in spans]
+
+    merge_old_changes(NOW)
+
+    assert all(has_changed(span) for span, changed in zip(spans, before, strict=True) if changed)
+    known = [span for span in spans if span.after >= old_changes[2]]
+    assert [has_changed(span) for span in known] == [span.after < old_changes[3] for span in known]
+
+
+@pytest.mark.django_db
+def test_more_changes_than_are_merged_at_once_become_one_all_the_same(acme, old_changes, monkeypatch):
+    monkeypatch.setattr(billed_usage, "MERGED_AT_ONCE", 1)
+    assert merge_changes_before(NOW) == 3
+    assert noted()[0][1:] == (NOVEMBER - 9 * DAY, NOVEMBER - DAY + timedelta.resolution)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_changes_merged_by_several_at_once_are_merged_once(acme, old_changes):
+    assert sum(at_once(*[lambda: merge_old_changes(NOW)] * 4)) == 2
+    assert len(noted()) == 3
 
 
 @pytest.mark.django_db(transaction=True)
