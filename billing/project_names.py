@@ -6,7 +6,7 @@ is the name at that moment, and what is looked up beside a line is today's.
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from copy import replace
 from typing import Protocol
 
 from accounts.models import Organisation, Project
