@@ -45,6 +45,10 @@ class Copied:
     packing_seconds: float
     copying_seconds: float
 
+    def __add__(self, other: "Copied") -> "Copied":
+        packing = self.packing_seconds + other.packing_seconds
+        return Copied(self.rows + other.rows, packing, self.copying_seconds + other.copying_seconds)
+
     @property
     def per_second(self) -> float:
         return self.rows / (self.packing_seconds + self.copying_seconds)

@@ -11,6 +11,8 @@ from django.utils import timezone
 
 from accounts import api_auth
 from accounts.models import ServiceToken
+from metering.committing import SMALL_EVENTS
+from metering.intake import accept, make_draft
 from metering.models import Event, RejectedEvent
 from tests import factories
 
@@ -19,6 +21,15 @@ BODIES = {
     "a new event": lambda key: event(key, "new"),
     "a known event": lambda key: event(key, "first"),
     "a batch": lambda key: [event(key, "new"), event(key, "other")],
+    "a large batch": lambda key: [event(key, f"new-{number}") for number in range(SMALL_EVENTS + 1)],
+    "a large batch with a known event": lambda key: [
+        event(key, "first"),
+        *(event(key, f"new-{number}") for number in range(SMALL_EVENTS)),
+    ],
+    "a large batch with a refused event": lambda key: [
+        event("nobody", "new"),
+        *(event(key, f"new-{number}") for number in range(SMALL_EVENTS + 1)),
+    ],
     "an empty batch": lambda key: [],
     "an event that is refused": lambda key: event("nobody", "new"),
     "no event": lambda key: {"nothing": 1},
@@ -72,6 +83,16 @@ def test_a_token_that_ended_is_refused_at_once(body, end, send, token, key):
     )
     assert list(Event.objects.values_list("event_id", flat=True)) == ["first"]
     assert not RejectedEvent.objects.exists()
+
+
+def test_a_large_batch_of_a_live_token_does_without_looking_it_up(token, key):
+    def look_up() -> None:
+        raise AssertionError("The statement that stores the batch looks itself.")
+
+    common = {"source": "s", "type": "ai.usage", "subject": key, "time": None, "data": {"input_tokens": 1}}
+    drafts = [make_draft(event_id=f"new-{number}", **common) for number in range(SMALL_EVENTS + 1)]
+    options = {"format": "cloudevents", "service_token_id": token.token.pk, "now": timezone.now()}
+    assert {one.verdict for one in accept(drafts, confirm=look_up, **options)} == {"accepted"}
 
 
 def test_a_known_event_is_still_a_duplicate(send, key):
