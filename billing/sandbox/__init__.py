@@ -25,6 +25,8 @@ Control, JSON, under /_control/ and without a key (`Sandbox.get_control` and `Sa
     POST deliver  {"order": ["evt_..."], "repeat": 1, "together": false}
                   sends held events (default: all, in order), or others once more to every endpoint
     POST pay      {"invoice": ID, "payment_method": "pm_card_visa"}    the customer pays by hand
+    POST bank-debit {"session": "cs_..."}   the customer pays at Checkout in a way that takes days;
+                  then {"session": "cs_...", "succeeds": true}, or false
     POST reset    {}
 
 Webhook endpoints given by control or command line are not part of the state file; those made through the API are.

@@ -7,6 +7,7 @@ from typing import Any
 from billing.sandbox.account import Account, Fault
 from billing.sandbox.document import Thing
 from billing.sandbox.passing_time import advance_clock
+from billing.sandbox.rules.checkout import begin_bank_debit, end_bank_debit
 from billing.sandbox.rules.payments import pay
 from billing.sandbox.webhooks import Endpoint
 
@@ -79,6 +80,17 @@ def _pay_invoice(account: Account, given: Thing) -> None:
             account.commit()
 
 
+def _bank_debit(account: Account, given: Thing) -> None:
+    """Pay a Checkout page by bank debit; with `succeeds`, what came of one that was begun."""
+    with account.lock:
+        session = account.find(given["session"], "checkout.session", "session")
+        if "succeeds" in given:
+            end_bank_debit(account, session, succeeds=given["succeeds"])
+        else:
+            begin_bank_debit(account, session)
+        account.commit()
+
+
 def _reset(account: Account, given: Thing) -> None:
     account.reset()
 
@@ -89,5 +101,6 @@ CONTROLS: dict[str, Callable[[Account, Thing], None]] = {
     "webhooks": _add_endpoint,
     "deliver": _deliver,
     "pay": _pay_invoice,
+    "bank-debit": _bank_debit,
     "reset": _reset,
 }

@@ -100,6 +100,28 @@ def _pay_session(account: Account, session: Thing, name: str) -> None:
     session.update(payment_status="paid", payment_intent=intent["id"])
 
 
+def begin_bank_debit(account: Account, session: Thing) -> None:
+    """The customer paid by their bank, which will say in days whether the money comes."""
+    if session["status"] != "open" or session["mode"] != "payment":
+        raise StripeError(400, "This Checkout page has expired, was used before or takes no payment.")
+    intent = new_payment_intent(account, session["amount_total"], session["currency"], session["customer"])
+    intent["status"] = "processing"
+    session.update(status="complete", payment_intent=intent["id"])
+    account.event("checkout.session.completed", session)
+
+
+def end_bank_debit(account: Account, session: Thing, *, succeeds: bool) -> None:
+    intent = account.get(session["payment_intent"])
+    if intent["status"] != "processing":
+        raise StripeError(400, f"The payment is not under way: it is {intent['status']}.")
+    if succeeds:
+        charge(account, intent, attach_method(account, "pm_card_visa", session["customer"])["id"], None)
+        session["payment_status"] = "paid"
+    else:
+        intent["status"] = "requires_payment_method"
+    account.event(f"checkout.session.async_payment_{'succeeded' if succeeds else 'failed'}", session)
+
+
 def refuse_authentication(account: Account, session: Thing) -> None:
     """The customer told the bank that it was not them."""
     if session["mode"] == "setup" and session["status"] == "open":

@@ -90,6 +90,35 @@ def test_a_payment_becomes_credit_with_a_receipt(hook, acme, purchase):
     assert AuditEntry.objects.filter(action="credit.purchased", subject_id=purchase.public_id).count() == 1
 
 
+@pytest.mark.parametrize("is_event_lost", [False, True])
+@pytest.mark.parametrize("succeeds", [True, False])
+def test_a_payment_that_takes_days_becomes_credit_when_the_money_comes(hook, acme, purchase, succeeds, is_event_lost):
+    """Or none; and either way where the event that says so is lost."""
+
+    def news(when) -> None:
+        if is_event_lost:
+            check_open(now=when)
+        else:
+            deliver(hook)
+        purchase.refresh_from_db()
+
+    now = timezone.now() + timedelta(hours=1)
+    hook.post_control("bank-debit", session=purchase.stripe_id)
+    news(now)
+    assert (purchase.state, balance(acme, currency="USD", now=now)) == ("processing", 0)
+    with pytest.raises(AlreadyDecided):
+        cancel_purchase(purchase, now=now)
+    assert send_due(now=now) == 0
+
+    hook.post_control("bank-debit", session=purchase.stripe_id, succeeds=succeeds)
+    now += timedelta(days=4)
+    news(now)
+
+    assert purchase.state == ("paid" if succeeds else "ended")
+    assert balance(acme, currency="USD", now=now) == (50 if succeeds else 0)
+    assert (CreditGrant.objects.count(), send_due(now=now)) == ((1, 1) if succeeds else (0, 0))
+
+
 def test_events_repeated_and_together_grant_once(hook, purchase):
     enter_card(hook, purchase)
     events = [event["id"] for event in hook.get_control("objects", type="event")]
