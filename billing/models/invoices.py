@@ -97,7 +97,8 @@ RATED_KINDS = frozenset({LineKind.USAGE, LineKind.COMMITMENT})
 
 
 class InvoiceLine(models.Model):
-    invoice = models.ForeignKey(Invoice, on_delete=models.PROTECT, related_name="lines")
+    # Found by the index of its position.
+    invoice = models.ForeignKey(Invoice, on_delete=models.PROTECT, db_index=False, related_name="lines")
     position = models.PositiveIntegerField()
     kind = models.CharField(max_length=16, choices=LineKind)
     # Identity of the line within its invoice, stable over computing it again.
