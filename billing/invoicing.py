@@ -203,8 +203,14 @@ def _close_one_each(
         look_up_usage(period for subscription in locked for period in _periods_to_rate(subscription, now))
         closings = [closing for subscription in locked if (closing := _closing(subscription, now, closed))]
         invoices = finalise(closings, now)
-    closed.invoices += invoices
+    closed.invoices += map(_lightened, invoices)
     return [*later, *(closing.subscription for closing in closings if _is_behind(closing, now))]
+
+
+def _lightened(invoice: Invoice) -> Invoice:
+    """A sweep of thousands need not keep all their evidence: Django reads it again where somebody asks for it."""
+    del invoice.evidence
+    return invoice
 
 
 def _claim(number: int) -> bool:

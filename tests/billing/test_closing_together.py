@@ -69,6 +69,15 @@ def test_together_or_alone_the_invoices_are_the_same(gus, version):
         assert invoices[0].evidence["periods"][0][name] == invoices[-1].evidence["periods"][0][name]
 
 
+def test_a_sweep_keeps_no_evidence_in_memory(gus, version):
+    with_usage(gus, version, 2, "Org")
+
+    first, _ = close_ended(AFTER_OCTOBER).invoices
+
+    assert first.get_deferred_fields() == {"evidence"}
+    assert first.evidence == Invoice.objects.get(pk=first.pk).evidence
+
+
 def test_what_one_invoice_carries_over_is_taken_up_by_one_other(globex, version):
     old = subscribed(globex, version, anchor=OCTOBER)
     use(globex, at(2026, 10, 3), input_tokens=1)  # 0.0000025
