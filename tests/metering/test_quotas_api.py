@@ -128,7 +128,8 @@ def test_operators_allow_more_for_a_while(acme, acme_key, api, service_token, ac
 
 def test_operators_set_raise_and_lift_limits_in_the_admin(client_for, operator, acme):
     client = client_for(operator)
-    form = {"organisation": acme.pk, "measure": "requests", "window": "day", "amount": "5", "enforcement": "hard"}
+    form = {"organisation": acme.pk, "scope": "organisation", "measure": "requests", "window": "day"}
+    form |= {"amount": "5", "enforcement": "hard"}
     assert client.post("/admin/metering/quota/add/", form).status_code == 302
     limit = Quota.objects.get()
     assert (limit.set_by, limit.amount) == ("operator", 5)
