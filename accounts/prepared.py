@@ -6,13 +6,19 @@ running a look-up by key. Use this for the few statements that every API request
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
+from itertools import count
 from struct import Struct
 from typing import Any, Self
+from weakref import WeakKeyDictionary
 
+import psycopg
 from django.db import connection
 from psycopg import Cursor, adapters
 from psycopg.adapt import Dumper
-from psycopg.pq import Format
+from psycopg.errors import InvalidSqlStatementName, error_from_result
+from psycopg.pq import ExecStatus, Format, TransactionStatus
+from psycopg.pq.abc import PGresult
 
 
 def run_prepared(statement: str, values: Sequence[Any] | Mapping[str, Any]) -> Cursor[Any]:
@@ -20,6 +26,60 @@ def run_prepared(statement: str, values: Sequence[Any] | Mapping[str, Any]) -> C
     connection.ensure_connection()
     with connection.wrap_database_errors:
         return Cursor(connection.connection).execute(statement, values, prepare=True)
+
+
+def run_directly(statement: str, values: Iterable[str]) -> list[str | None]:
+    """The first row, its columns as text that PostgreSQL wrote; for the one statement that is run most.
+
+    The values too are text as PostgreSQL reads it, for `$1` and so on, with their casts. This is one call of libpq, for
+    which Python's lock changes hands once; with psycopg's cursor it does so a dozen times.
+    """
+    connection.ensure_connection()
+    encoded = [value.encode() for value in values]
+    with connection.wrap_database_errors:
+        if connection.in_atomic_block:
+            result = _run_within(connection.connection, statement.encode(), encoded)
+        else:
+            result = _run_alone(connection.connection, statement, encoded)
+    columns = [result.get_value(0, column) for column in range(result.nfields)]
+    return [None if column is None else bytes(column).decode() for column in columns]
+
+
+def _run_within(session: psycopg.Connection[Any], statement: bytes, values: list[bytes]) -> PGresult:
+    if session.info.transaction_status == TransactionStatus.IDLE:
+        session.execute("SELECT")  # psycopg begins a transaction with the first statement that it runs itself
+    return _checked(session, session.pgconn.exec_params(statement, values))
+
+
+def _run_alone(session: psycopg.Connection[Any], statement: str, values: list[bytes]) -> PGresult:
+    """Prepared, where it is not yet or not any more: with a transaction that fails, psycopg forgets all there are."""
+    name, known = _name_of(statement), _known.setdefault(session, set())
+    if name in known:
+        try:
+            return _checked(session, session.pgconn.exec_prepared(name, values))
+        except InvalidSqlStatementName:
+            known.discard(name)
+    _checked(session, session.pgconn.prepare(name, statement.encode()))
+    known.add(name)
+    return _checked(session, session.pgconn.exec_prepared(name, values))
+
+
+def _checked(session: psycopg.Connection[Any], result: PGresult) -> PGresult:
+    if session.closed:
+        raise psycopg.OperationalError(result.get_error_message())
+    if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
+        raise error_from_result(result)
+    return result
+
+
+# What was prepared on each connection.
+_known: WeakKeyDictionary[psycopg.Connection[Any], set[bytes]] = WeakKeyDictionary()
+_numbers = count(1)
+
+
+@cache
+def _name_of(statement: str) -> bytes:
+    return b"kilotoken_%d" % next(_numbers)
 
 
 _UUID, _UUID_ARRAY = 2950, 2951
@@ -65,3 +125,9 @@ def _as_element(value: Any) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
     return "NULL" if value is None else str(value)
+
+
+def words_of(array: str | None) -> list[str]:
+    """The elements of an array as PostgreSQL writes it, of words or numbers: `{held,NULL,1.5}`."""
+    inside = (array or "{}")[1:-1]
+    return inside.split(",") if inside else []

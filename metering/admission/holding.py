@@ -7,24 +7,24 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from django.db import OperationalError, connection
 
 from accounts.api_keys import PresentedKey
-from accounts.prepared import as_array, run_prepared
+from accounts.prepared import as_array, run_directly, words_of
 from metering.admission.counters import Counter
 from metering.admission.lookups import EVERYBODY, Terms
 from metering.admission.requests import Admission, AdmissionRequest
 
 TAKE_HOLDS = """
 SELECT * FROM take_holds(
-    %s::bigint[], %s::bigint[], %s::text[], %s::timestamptz[], %s::timestamptz[],
-    %s::int[], %s::text[], %s::numeric[], %s::numeric[],
-    %s::int[], %s::int[], %s::bigint[], %s::text[], %s::text[], %s::bigint[],
-    %s::bigint[], %s::text[], %s::text[], %s::jsonb[], %s::jsonb[], %s::text[],
-    %s::timestamptz[], %s::timestamptz, %s::boolean, %s::text, %s::bigint[], %s::bigint[])"""
+    $1::bigint[], $2::bigint[], $3::text[], $4::timestamptz[], $5::timestamptz[],
+    $6::int[], $7::text[], $8::numeric[], $9::numeric[],
+    $10::int[], $11::int[], $12::bigint[], $13::text[], $14::text[], $15::bigint[],
+    $16::bigint[], $17::text[], $18::text[], $19::jsonb[], $20::jsonb[], $21::text[],
+    $22::timestamptz[], $23::timestamptz, $24::boolean, $25::text, $26::bigint[], $27::bigint[])"""
 # Tries of one statement: where a call was admitted before, or processes wait for each other in a circle.
 ATTEMPTS = 3
 # PostgreSQL's lock_timeout where there is none.
@@ -58,7 +58,8 @@ class Outdated(Exception):
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
-    kind: Literal["held", "full", "known"]
+    # held, full or known.
+    kind: str
     # Of a call that was admitted before: its hold.
     known_id: str | None
     # Of each counter, as it was found.
@@ -81,20 +82,21 @@ def take(calls: Sequence[Call], now: datetime, *, longest_wait: str = FOR_EVER) 
     return _taken(calls, values, look_first=True, longest_wait=longest_wait)
 
 
-def _taken(calls: Sequence[Call], values: Sequence[Any], *, look_first: bool, longest_wait: str) -> list[Outcome]:
-    rows = run_prepared(TAKE_HOLDS, [*values, look_first, longest_wait, *_watched(calls)])
-    kinds, known_ids, used, held = rows.fetchone()  # type: ignore[misc]
+def _taken(calls: Sequence[Call], values: Sequence[str], *, look_first: bool, longest_wait: str) -> list[Outcome]:
+    values = [*values, "t" if look_first else "f", longest_wait, *_watched(calls)]
+    kinds, known_ids, used, held = map(words_of, run_directly(TAKE_HOLDS, values))
     if kinds[0] == "outdated":
         raise Outdated
     found, first = [], 0
     for call, kind, known_id in zip(calls, kinds, known_ids, strict=True):
         last = first + len(call.counters)
-        found.append(Outcome(kind, known_id, used[first:last], held[first:last]))
+        counted = [Decimal(text) for text in used[first:last]], [Decimal(text) for text in held[first:last]]
+        found.append(Outcome(kind, None if known_id == "NULL" else known_id, *counted))
         first = last
     return found
 
 
-def _values(calls: Sequence[Call], now: datetime) -> list[Any]:
+def _values(calls: Sequence[Call], now: datetime) -> list[str]:
     """What `take_holds` takes: columns of counters, of what is asked of them, and of calls; places begin at 1."""
     ends = {(call.key.organisation_id, *one.place): one.span.end for call in calls for one in call.counters}
     places = sorted(ends)
@@ -122,7 +124,7 @@ def _values(calls: Sequence[Call], now: datetime) -> list[Any]:
         [call.terms.currency for call in calls],
         [call.expires_at for call in calls],
     ]
-    return [*map(as_array, columns), now]
+    return [*map(as_array, columns), now.isoformat()]
 
 
 def _watched(calls: Sequence[Call]) -> tuple[str, str]:
